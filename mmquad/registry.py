@@ -1,0 +1,24 @@
+"""Registries of this package, children of mmengine's with the scope ``mmquad``.
+
+``type='mmquad.X'`` in any OpenMMLab config imports this module and then the ``locations`` below,
+so no ``custom_imports`` is needed.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+__all__ = ["DATASETS", "FUNCTIONS", "HOOKS", "MODELS"]
+
+MODELS = Registry(
+    "model", parent=MMENGINE_MODELS, scope="mmquad", locations=["mmquad.backbones"]
+)
+HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="mmquad", locations=["mmquad.engine"])
+DATASETS = Registry(
+    "dataset", parent=MMENGINE_DATASETS, scope="mmquad", locations=["mmquad.datasets"]
+)
+FUNCTIONS = Registry(
+    "function", parent=MMENGINE_FUNCTIONS, scope="mmquad", locations=["mmquad.engine"]
+)
