@@ -1,0 +1,6 @@
+"""Pure functions on tensors: the selective scan and the token reorderings around it."""
+
+from mmquad.ops.backend import use_backend
+from mmquad.ops.selective_scan import selective_scan
+
+__all__ = ["selective_scan", "use_backend"]

@@ -1,0 +1,7 @@
+"""Two-dimensional grids as token sequences: the orders the backbones read images in."""
+
+from mmquad.scans.base import FixedScan
+from mmquad.scans.cross import CrossScan
+from mmquad.scans.quad import QuadScan
+
+__all__ = ["CrossScan", "FixedScan", "QuadScan"]

@@ -1,0 +1,134 @@
+"""Choosing an implementation, with reasons.
+
+Every op of this package can be computed by several backends. A backend states why it cannot run
+given inputs; ``auto`` takes the first one, by priority, that has no objection. The choice is made
+by, in this order: the ``backend=`` argument, :func:`use_backend`, the environment variable
+``MMQUAD_BACKEND``, ``auto``. An explicit choice never falls back to another backend.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ENVIRONMENT_VARIABLE", "Backend", "BackendSet", "requested_backend", "use_backend"]
+
+ENVIRONMENT_VARIABLE = "MMQUAD_BACKEND"
+AUTO = "auto"
+
+# Innermost last. A plain list because torch.compile can guard on one and not on a ContextVar; the
+# choice is therefore per process, not per thread.
+_context_choices: list[str] = []
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of an op.
+
+    Attributes:
+        name: What users type.
+        priority: ``auto`` prefers larger numbers.
+        summary: One line for ``python -m mmquad.info``.
+        forward: The computation; its signature belongs to the op.
+        backward: The gradient; its signature belongs to the op.
+        unavailable: Reasons why it cannot run on this machine at all (empty: it can).
+        unsupported: Reasons why it cannot run the given inputs (empty: it can).
+    """
+
+    name: str
+    priority: int
+    summary: str
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    unavailable: Callable[[], list[str]]
+    unsupported: Callable[..., list[str]]
+
+
+class BackendSet:
+    """The backends of one op, best first."""
+
+    def __init__(self, op: str, backends: list[Backend]) -> None:
+        self.op = op
+        self._by_name = {
+            backend.name: backend
+            for backend in sorted(backends, key=lambda backend: -backend.priority)
+        }
+
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(self._by_name.values())
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._by_name)
+
+    def __getitem__(self, name: str) -> Backend:
+        if name not in self._by_name:
+            raise ValueError(f"{self.op} has no backend {name!r}; there are {self.names}")
+        return self._by_name[name]
+
+    def select(self, choice: str | None, **inputs: Any) -> str:
+        """Return the name of the backend to run.
+
+        Args:
+            choice: The caller's ``backend=`` argument; None leaves it to context, environment, auto.
+            **inputs: What the op's ``unsupported`` functions look at.
+
+        Raises:
+            ValueError: The name is unknown, the chosen backend cannot run these inputs, or none can.
+        """
+        requested = requested_backend(choice)
+        if requested != AUTO:
+            reasons = self._objections(self[requested], inputs)
+            if reasons:
+                raise ValueError(
+                    f"{self.op}: backend {requested!r} was chosen explicitly and cannot run "
+                    f"{_describe(inputs)}: {'; '.join(reasons)}"
+                )
+            return requested
+        refusals = []
+        for backend in self:
+            reasons = self._objections(backend, inputs)
+            if not reasons:
+                return backend.name
+            refusals.append(f"{backend.name}: {'; '.join(reasons)}")
+        raise ValueError(f"{self.op}: no backend can run {_describe(inputs)}: " + " | ".join(refusals))
+
+    @staticmethod
+    def _objections(backend: Backend, inputs: dict[str, Any]) -> list[str]:
+        return backend.unavailable() or backend.unsupported(**inputs)
+
+
+def requested_backend(argument: str | None = None) -> str:
+    """The backend asked for by argument, context manager or environment, else ``auto``."""
+    if argument:
+        return argument
+    if _context_choices:
+        return _context_choices[-1]
+    return os.environ.get(ENVIRONMENT_VARIABLE) or AUTO
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Choose the backend of every op of this package inside a ``with`` block (process-wide).
+
+    Example:
+        >>> from mmquad.ops import use_backend
+        >>> with use_backend("reference"):
+        ...     pass
+    """
+    _context_choices.append(name)
+    try:
+        yield
+    finally:
+        _context_choices.pop()
+
+
+def _describe(inputs: dict[str, Any]) -> str:
+    parts = []
+    for name, value in inputs.items():
+        if hasattr(value, "shape"):
+            parts.append(f"{name}: {tuple(value.shape)} {value.dtype} on {value.device}")
+        else:
+            parts.append(f"{name}={value}")
+    return "inputs (" + ", ".join(parts) + ")"

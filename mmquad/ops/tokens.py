@@ -1,0 +1,233 @@
+"""Reordering tokens into K sequences, and merging sequences back: each other's adjoint.
+
+Tables are int64 ``[R, K, L]`` with R = 1 (all samples alike) or R = B: ``index[r, k, p]`` is the
+token that direction k reads at position p, and ``inverse[r, k, t]`` the position at which direction
+k reads token t. Each direction must be a permutation of ``range(L)``.
+
+The windowed forms pick, per sample and window, one of two orders (coarse or fine), and give the
+exact gradient of the straight-through mask that picked (arXiv:2410.06806, eq. 9-11)::
+
+    m_t     = weight[window(t)]
+    xs      = P_fine (m x) + P_coarse ((1 - m) x)
+    y       = m P_fine^T ys + (1 - m) P_coarse^T ys
+
+They require that both orders give every window the same positions, so that for 0/1 weights the
+result is again a permutation. :func:`gather_tokens_masked` and :func:`merge_tokens_masked` are the
+two lines above as they stand: the reference, and the only choice for orders without that property.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "gather_tokens",
+    "gather_tokens_masked",
+    "gather_tokens_windowed",
+    "merge_tokens",
+    "merge_tokens_masked",
+    "merge_tokens_windowed",
+]
+
+COARSE, FINE = 0, 1
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]`` for rows; embedding is torch's fastest row gather on CPU and GPU."""
+    return F.embedding(index, table)
+
+
+def _gather(x: Tensor, index: Tensor) -> Tensor:  # [B, L, D], [R, K, L] -> [B, L, K, D]
+    batch, length, channels = x.shape
+    directions = index.shape[1]
+    start = torch.arange(batch, device=x.device).mul_(length)[:, None, None]
+    rows = index.transpose(1, 2) + start  # [B, L, K]
+    return _rows(x.reshape(-1, channels), rows.flatten()).view(batch, length, directions, channels)
+
+
+def _merge(y: Tensor, inverse: Tensor) -> Tensor:  # [B, L, K, D], [R, K, L] -> [B, L, D]
+    batch, length, directions, channels = y.shape
+    flat = y.reshape(-1, channels)
+    start = torch.arange(batch, device=y.device).mul_(length)[:, None]
+    merged = None
+    for k in range(directions):
+        rows = (inverse[:, k] + start) * directions + k  # [B, L]
+        part = _rows(flat, rows.flatten())
+        merged = part if merged is None else merged.add_(part)
+    assert merged is not None
+    return merged.view(batch, length, channels)
+
+
+@torch.library.custom_op("mmquad::gather_tokens", mutates_args=())
+def gather_tokens(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """Tokens ``x [B, L, D]`` read in K orders: ``[B, L, K, D]``."""
+    return _gather(x, index)
+
+
+@torch.library.custom_op("mmquad::merge_tokens", mutates_args=())
+def merge_tokens(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """Sequences ``y [B, L, K, D]`` put back in place and summed over K: ``[B, L, D]``."""
+    return _merge(y, inverse)
+
+
+@gather_tokens.register_fake
+def _gather_fake(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    batch, length, channels = x.shape
+    return x.new_empty(batch, length, index.shape[1], channels)
+
+
+@merge_tokens.register_fake
+def _merge_fake(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    batch, length, _, channels = y.shape
+    return y.new_empty(batch, length, channels)
+
+
+def _save_tables(ctx, inputs, output) -> None:
+    _, index, inverse = inputs
+    ctx.save_for_backward(index, inverse)
+
+
+gather_tokens.register_autograd(
+    lambda ctx, grad: (merge_tokens(grad, *ctx.saved_tensors), None, None),
+    setup_context=_save_tables,
+)
+merge_tokens.register_autograd(
+    lambda ctx, grad: (gather_tokens(grad, *ctx.saved_tensors), None, None),
+    setup_context=_save_tables,
+)
+
+
+def _chosen(weight: Tensor, window: Tensor) -> Tensor:
+    """Whether each token lies in a chosen window, ``[B, L]``."""
+    return (weight > 0.5)[:, window]
+
+
+def _mixed_index(weight: Tensor, index: Tensor, window: Tensor) -> Tensor:
+    """``[2, K, L]`` (coarse, fine) -> per-sample ``[B, K, L]``."""
+    chosen = (weight > 0.5)[:, window[index[FINE]]]
+    return torch.where(chosen, index[FINE], index[COARSE])
+
+
+def _mixed_inverse(weight: Tensor, inverse: Tensor, window: Tensor) -> Tensor:
+    return torch.where(_chosen(weight, window)[:, None], inverse[FINE], inverse[COARSE])
+
+
+def _per_window(values: Tensor, window: Tensor, windows: int) -> Tensor:
+    """Sum ``values [B, L]`` over the tokens of each window: ``[B, Q]``, in a fixed order."""
+    member = window[:, None] == torch.arange(windows, device=window.device)
+    return torch.where(member, values[..., None], values.new_zeros(())).sum(1)
+
+
+@torch.library.custom_op("mmquad::gather_tokens_windowed", mutates_args=())
+def gather_tokens_windowed(
+    x: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
+) -> Tensor:
+    """Tokens in K orders, fine inside the chosen windows and coarse elsewhere.
+
+    Args:
+        x: ``[B, L, D]``.
+        weight: 1 for chosen windows, 0 for others, ``[B, Q]``; differentiable (straight through).
+        index: ``[2, K, L]``, coarse orders and fine orders.
+        inverse: Their inverses, ``[2, K, L]``.
+        window: The window of every token, ``[L]``, in ``range(Q)``.
+
+    Returns:
+        ``[B, L, K, D]``.
+    """
+    return _gather(x, _mixed_index(weight, index, window))
+
+
+@torch.library.custom_op("mmquad::merge_tokens_windowed", mutates_args=())
+def merge_tokens_windowed(
+    y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
+) -> Tensor:
+    """The inverse of :func:`gather_tokens_windowed`, summed over K: ``[B, L, D]``."""
+    return _merge(y, _mixed_inverse(weight, inverse, window))
+
+
+@torch.library.custom_op("mmquad::gather_tokens_windowed_backward", mutates_args=())
+def _gather_windowed_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, window: Tensor
+) -> tuple[Tensor, Tensor]:
+    fine, coarse = _merge(grad, inverse[FINE, None]), _merge(grad, inverse[COARSE, None])
+    dx = torch.where(_chosen(weight, window)[..., None], fine, coarse)
+    per_token = (fine - coarse).mul_(x).sum(-1)
+    return dx, _per_window(per_token, window, weight.shape[1]).to(weight.dtype)
+
+
+@torch.library.custom_op("mmquad::merge_tokens_windowed_backward", mutates_args=())
+def _merge_windowed_backward(
+    grad: Tensor, y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
+) -> tuple[Tensor, Tensor]:
+    dy = _gather(grad, _mixed_index(weight, index, window))
+    fine, coarse = _merge(y, inverse[FINE, None]), _merge(y, inverse[COARSE, None])
+    per_token = (fine - coarse).mul_(grad).sum(-1)
+    return dy, _per_window(per_token, window, weight.shape[1]).to(weight.dtype)
+
+
+@gather_tokens_windowed.register_fake
+def _gather_windowed_fake(
+    x: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
+) -> Tensor:
+    batch, length, channels = x.shape
+    return x.new_empty(batch, length, index.shape[1], channels)
+
+
+@merge_tokens_windowed.register_fake
+def _merge_windowed_fake(
+    y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
+) -> Tensor:
+    batch, length, _, channels = y.shape
+    return y.new_empty(batch, length, channels)
+
+
+@_gather_windowed_backward.register_fake
+def _gather_windowed_backward_fake(
+    grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, window: Tensor
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), weight.new_empty(weight.shape)
+
+
+@_merge_windowed_backward.register_fake
+def _merge_windowed_backward_fake(
+    grad: Tensor, y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
+) -> tuple[Tensor, Tensor]:
+    return y.new_empty(y.shape), weight.new_empty(weight.shape)
+
+
+def _save_gather(ctx, inputs, output) -> None:
+    x, weight, _, inverse, window = inputs
+    ctx.save_for_backward(x, weight, inverse, window)
+
+
+def _save_merge(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+gather_tokens_windowed.register_autograd(
+    lambda ctx, grad: (*_gather_windowed_backward(grad, *ctx.saved_tensors), None, None, None),
+    setup_context=_save_gather,
+)
+merge_tokens_windowed.register_autograd(
+    lambda ctx, grad: (*_merge_windowed_backward(grad, *ctx.saved_tensors), None, None, None),
+    setup_context=_save_merge,
+)
+
+
+def gather_tokens_masked(
+    x: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
+) -> Tensor:
+    """``P_fine (m x) + P_coarse ((1 - m) x)``; arguments of :func:`gather_tokens_windowed`."""
+    mask = weight[:, window, None].to(x.dtype)  # [B, L, 1]
+    fine = gather_tokens(mask * x, index[FINE, None], inverse[FINE, None])
+    return fine + gather_tokens((1 - mask) * x, index[COARSE, None], inverse[COARSE, None])
+
+
+def merge_tokens_masked(
+    y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
+) -> Tensor:
+    """``m P_fine^T y + (1 - m) P_coarse^T y``; arguments of :func:`merge_tokens_windowed`."""
+    mask = weight[:, window, None].to(y.dtype)
+    fine = merge_tokens(y, index[FINE, None], inverse[FINE, None])
+    coarse = merge_tokens(y, index[COARSE, None], inverse[COARSE, None])
+    return mask * fine + (1 - mask) * coarse

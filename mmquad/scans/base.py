@@ -1,0 +1,92 @@
+"""What a scan is: orders in which the tokens of a grid are read, as objects without parameters."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from mmquad.ops.tokens import gather_tokens, merge_tokens
+
+__all__ = ["FixedScan", "ScanTables", "cached_tables", "invert", "with_reverse"]
+
+Tables = TypeVar("Tables", bound=tuple)
+
+# Tables of the shapes seen so far, oldest first. Detectors see hundreds of shapes; a table of a
+# 200 x 336 grid takes a few MB, so the number kept is bounded.
+_CACHE_SIZE = 256
+_cache: dict[tuple, tuple] = {}
+
+
+def cached_tables(
+    scan: object, height: int, width: int, device: torch.device, build: Callable[..., Tables]
+) -> Tables:
+    """``build(height, width, device)``, computed once per scan, grid and device.
+
+    Nothing is cached or read while tracing or under a fake tensor mode, where a cached real tensor
+    would not be accepted and a fake one must not outlive the mode.
+    """
+    if torch.compiler.is_compiling() or type(torch.empty(0)) is not torch.Tensor:
+        return build(height, width, device)
+    key = (scan, height, width, device)
+    if key not in _cache:
+        while len(_cache) >= _CACHE_SIZE:
+            del _cache[next(iter(_cache))]
+        # An evaluation under inference mode must not leave tables that training cannot save.
+        with torch.inference_mode(False):
+            _cache[key] = build(height, width, device)
+    return _cache[key]  # type: ignore[return-value]
+
+
+def invert(index: Tensor) -> Tensor:
+    """Inverse of the permutations along the last axis."""
+    return index.argsort(-1)
+
+
+def with_reverse(order: Tensor) -> Tensor:
+    """``[K, L] -> [2 K, L]``: the orders, then each of them backwards."""
+    return torch.cat([order, order.flip(-1)])
+
+
+class ScanTables(NamedTuple):
+    """Tables of a fixed scan; see :mod:`mmquad.ops.tokens`."""
+
+    index: Tensor  # [1, K, L]
+    inverse: Tensor  # [1, K, L]
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedScan(ABC):
+    """A scan whose orders depend on the grid's size only.
+
+    Every direction is a permutation of the H * W tokens, for every H, W >= 1; nothing is padded.
+    """
+
+    @property
+    @abstractmethod
+    def directions(self) -> int:
+        """Number of sequences K."""
+
+    @abstractmethod
+    def orders(self, height: int, width: int, device: torch.device) -> Tensor:
+        """Row-major token index read at each position, ``[K, L]``."""
+
+    def tables(self, height: int, width: int, device: torch.device) -> ScanTables:
+        """The orders and their inverses, cached."""
+        return cached_tables(self, height, width, device, self._build)
+
+    def _build(self, height: int, width: int, device: torch.device) -> ScanTables:
+        index = self.orders(height, width, device)[None]
+        return ScanTables(index, invert(index))
+
+    def to_sequences(self, x: Tensor) -> Tensor:
+        """Grid ``[B, H, W, D]`` -> sequences ``[B, L, K, D]``."""
+        tables = self.tables(x.shape[1], x.shape[2], x.device)
+        return gather_tokens(x.flatten(1, 2), *tables)
+
+    def to_grid(self, y: Tensor, height: int, width: int) -> Tensor:
+        """Sequences ``[B, L, K, D]`` -> grid ``[B, H, W, D]``, summed over directions."""
+        tables = self.tables(height, width, y.device)
+        return merge_tokens(y, *tables).unflatten(1, (height, width))
