@@ -1,0 +1,8 @@
+"""mmdet's runtime, with random numbers that survive a resumption and few checkpoints kept."""
+
+_base_ = "mmdet::_base_/default_runtime.py"
+
+custom_hooks = [dict(type="mmquad.EpochSeedHook")]
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best="coco/bbox_mAP", rule="greater")
+)

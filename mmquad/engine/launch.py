@@ -1,0 +1,236 @@
+"""From a config and command-line options to a finished run, for mmdet, mmseg and mmpretrain.
+
+The library is the one of the config's ``default_scope``. Everything that can be found wrong
+without building the model is found here first, and raised as a `SetupError`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
+from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
+from mmquad.engine.errors import SetupError
+from mmquad.engine.evaluation import add_result_file, add_tta, add_visualization
+
+__all__ = ["Plan", "plan_test", "plan_training", "run_test", "run_training"]
+
+TASKS = {"mmdet": "det", "mmseg": "seg", "mmpretrain": "cls"}
+
+
+@dataclass
+class Plan:
+    """A config that is ready for ``Runner.from_cfg``, and what the log should say about it."""
+
+    cfg: Config
+    notes: list[str] = field(default_factory=list)
+
+
+def plan_training(
+    config: str,
+    *,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    data_root: str | None = None,
+    cfg_options: dict | None = None,
+    launcher: str = "none",
+) -> Plan:
+    """Prepare a training run.
+
+    Args:
+        config: Path of the config.
+        work_dir: Folder of logs and checkpoints; default the config's, then
+            ``work_dirs/<config name>``.
+        resume: ``auto`` for the latest checkpoint in ``work_dir``, or the path of one.
+        amp: Train in mixed precision.
+        auto_scale_lr: Scale the learning rate by actual over base batch size.
+        data_root: Folder that holds the data, in place of the config's.
+        cfg_options: Overrides of config keys.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+
+    Raises:
+        SetupError: If the run could not start; nothing has been built by then.
+    """
+    plan = _load(config, work_dir, data_root, cfg_options, launcher)
+    cfg = plan.cfg
+    if amp:
+        _enable_amp(cfg)
+    if auto_scale_lr:
+        if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+            raise SetupError(
+                "--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the "
+                "total batch size its learning rate is meant for."
+            )
+        cfg.auto_scale_lr.enable = True
+    if resume is not None:
+        plan.notes.append(_set_resume(cfg, resume))
+    _finish(plan, splits=("train", "val"))
+    return plan
+
+
+def plan_test(
+    config: str,
+    checkpoint: str,
+    *,
+    work_dir: str | None = None,
+    out: str | None = None,
+    show: bool = False,
+    show_dir: str | None = None,
+    wait_time: float = 2.0,
+    tta: bool = False,
+    data_root: str | None = None,
+    cfg_options: dict | None = None,
+    launcher: str = "none",
+) -> Plan:
+    """Prepare a test run.
+
+    Args:
+        config: Path of the config.
+        checkpoint: Weights to test.
+        work_dir: As for training.
+        out: File (``.pkl``) for the predictions; for mmseg also a folder, for label maps.
+        show: Show each prediction in a window, for ``wait_time`` seconds.
+        show_dir: Folder for drawn predictions.
+        wait_time: Seconds per window.
+        tta: Test-time augmentation.
+        data_root: Folder that holds the data, in place of the config's.
+        cfg_options: Overrides of config keys.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+
+    Raises:
+        SetupError: If the run could not start; nothing has been built by then.
+    """
+    plan = _load(config, work_dir, data_root, cfg_options, launcher)
+    plan.cfg.load_from = checkpoint
+    plan.cfg.resume = False
+    if show or show_dir:
+        add_visualization(plan.cfg, show=show, show_dir=show_dir, wait_time=wait_time)
+    if tta:
+        add_tta(plan.cfg)
+    if out is not None:
+        add_result_file(plan.cfg, out)
+    _finish(plan, splits=("test",))
+    return plan
+
+
+def run_training(plan: Plan) -> None:
+    """Train as planned."""
+    try:
+        _build_runner(plan).train()
+    finally:
+        _leave_process_group()
+
+
+def run_test(plan: Plan) -> dict[str, float]:
+    """Test as planned and return the metrics."""
+    try:
+        return _build_runner(plan).test()
+    finally:
+        _leave_process_group()
+
+
+def _load(
+    config: str,
+    work_dir: str | None,
+    data_root: str | None,
+    cfg_options: dict | None,
+    launcher: str,
+) -> Plan:
+    path = Path(config)
+    if not path.is_file():
+        raise SetupError(f"Config not found: {config} (relative to {Path.cwd()}).")
+    cfg = Config.fromfile(path)
+    if cfg.get("default_scope") not in TASKS:
+        raise SetupError(
+            f"The config's default_scope must be one of {', '.join(TASKS)}, got "
+            f"{cfg.get('default_scope')!r}; it names the library that runs {config}."
+        )
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    if data_root is not None:
+        set_data_root(cfg, data_root)
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
+    return Plan(cfg)
+
+
+def _enable_amp(cfg: Config) -> None:
+    current = str(cfg.optim_wrapper.get("type", "OptimWrapper"))
+    if current not in ("OptimWrapper", "AmpOptimWrapper"):
+        raise SetupError(
+            f"--amp replaces OptimWrapper by AmpOptimWrapper, but optim_wrapper.type is {current}; "
+            "set the precision in the config instead."
+        )
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+    cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def _set_resume(cfg: Config, resume: str) -> str:
+    if resume != "auto":
+        if "://" not in resume and not Path(resume).is_file():
+            raise SetupError(f"Checkpoint to resume not found: {resume} (from {Path.cwd()}).")
+        cfg.resume, cfg.load_from = True, resume
+        return f"Resuming from {resume}."
+    work_dir = Path(cfg.work_dir)
+    # Without this file mmengine's finder logs before there is a logger.
+    latest = (
+        find_latest_checkpoint(str(work_dir)) if (work_dir / "last_checkpoint").is_file() else None
+    )
+    if latest is None:
+        cfg.resume = False
+        return f"Nothing to resume: no checkpoint in {work_dir}. Starting from the beginning."
+    # The record holds the path as it was when the run started, maybe in another folder.
+    beside = work_dir / Path(latest).name
+    if not beside.is_file() and not Path(latest).is_file():
+        raise SetupError(
+            f"{work_dir / 'last_checkpoint'} names {latest}, which does not exist.\n"
+            "What to do: give the checkpoint with --resume PATH, or delete that file to start anew."
+        )
+    cfg.resume, cfg.load_from = True, str(beside if beside.is_file() else latest)
+    return f"Resuming from {cfg.load_from}, the latest checkpoint of {work_dir}."
+
+
+def _finish(plan: Plan, splits: tuple[str, ...]) -> None:
+    cfg = plan.cfg
+    if cfg.default_scope == "mmpretrain":
+        _set_mmpretrain_loader_defaults(cfg)
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg.get(name)
+        if loader and loader.get("num_workers", 0) == 0:
+            loader.pop("prefetch_factor", None)
+            if loader.pop("persistent_workers", False):
+                plan.notes.append(f"{name}: num_workers=0, so persistent_workers is off.")
+    if not torch.cuda.is_available():
+        plan.notes += adapt_config_to_cpu(cfg)
+    check_checkpoints(cfg, initial_weights="train" in splits)
+    check_data(cfg, splits)
+
+
+def _set_mmpretrain_loader_defaults(cfg: Config) -> None:
+    # mmpretrain's own tools add these; its pipelines give tensors that must be stacked.
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if cfg.get(name):
+            cfg[name].setdefault("pin_memory", True)
+            cfg[name].setdefault("persistent_workers", True)
+            cfg[name].setdefault("collate_fn", {"type": "default_collate"})
+
+
+def _build_runner(plan: Plan) -> Runner:
+    cfg = plan.cfg
+    if cfg.launcher == "pytorch" and not torch.cuda.is_available():
+        init_cpu_process_group(cfg)
+    runner = Runner.from_cfg(cfg)
+    for note in plan.notes:
+        runner.logger.info(note)
+    return runner
+
+
+def _leave_process_group() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
