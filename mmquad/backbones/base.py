@@ -1,0 +1,129 @@
+"""The contract all backbones of this package keep."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmquad.checkpoints.loading import extract_state_dict, load_strict, take_prefix
+
+__all__ = ["VisionBackbone", "resolve_out_indices"]
+
+
+class VisionBackbone(BaseModule):
+    """Image ``[B, 3, H, W]`` to a tuple of contiguous ``[B, C_i, H_i, W_i]``, one per out index.
+
+    A subclass builds ``stem``, ``stages`` (and ``downsamples``, where stage i > 0 is entered through
+    ``downsamples[i - 1]``) and one ``norm{i}`` per out index, only as far as the last out index
+    needs them: every parameter takes part in the output.
+
+    Args:
+        stage_channels: Channels of all stages of the architecture.
+        out_indices: Stages whose features are returned; negative ones count from the last.
+        frozen_stages: -1: nothing; 0: the stem; n: the stem and the first n stages (with the
+            downsampling into them and their output norms) are in eval mode and have no gradient.
+        norm_eval: Keep batch norms in eval mode while training.
+        with_cp: Recompute blocks in the backward pass instead of keeping their activations.
+        init_cfg: mmengine's. With ``type='Pretrained'`` the weights must fit entirely: only
+            ``norm{i}`` of intermediate stages may be missing, since classifiers have none.
+    """
+
+    def __init__(
+        self,
+        stage_channels: Sequence[int],
+        out_indices: Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        init_cfg: dict | list[dict] | None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.num_stages = stages = len(stage_channels)
+        self.out_indices = resolve_out_indices(out_indices, stages)
+        self.out_channels = tuple(stage_channels[i] for i in self.out_indices)
+        if not -1 <= frozen_stages <= stages:
+            raise ValueError(f"frozen_stages must be in [-1, {stages}], got {frozen_stages}")
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+
+    @property
+    def num_built_stages(self) -> int:
+        """Stages the last out index needs."""
+        return max(self.out_indices) + 1
+
+    def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        """``block(x)``, its activations recomputed in backward under ``with_cp``."""
+        if self.with_cp and x.requires_grad:
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
+
+    def init_weights(self) -> None:
+        """Load ``init_cfg``'s checkpoint strictly; anything else is mmengine's business.
+
+        Raises:
+            CheckpointMismatchError: The checkpoint does not fit; nothing has been loaded.
+        """
+        if not isinstance(self.init_cfg, dict) or self.init_cfg.get("type") != "Pretrained":
+            super().init_weights()
+            return
+        source = self.init_cfg["checkpoint"]
+        loaded = CheckpointLoader.load_checkpoint(
+            source, map_location=self.init_cfg.get("map_location", "cpu")
+        )
+        state_dict = take_prefix(extract_state_dict(loaded), self.init_cfg.get("prefix"))
+        built, stages = self.num_built_stages, self.num_stages
+        load_strict(
+            self,
+            state_dict,
+            source=str(source),
+            may_miss=[f"norm{i}." for i in self.out_indices if i < stages - 1],
+            may_ignore=[f"norm{i}." for i in range(stages) if i not in self.out_indices]
+            + [f"stages.{i}." for i in range(built, stages)]
+            + [f"downsamples.{i}." for i in range(built - 1, stages)],
+        )
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> "VisionBackbone":
+        """Switch mode, keeping frozen stages (and with ``norm_eval`` batch norms) in eval mode."""
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        parts: list[nn.Module] = [self.stem]
+        for i in range(min(self.frozen_stages, self.num_built_stages)):
+            parts.append(self.stages[i])
+            if i > 0:
+                parts.append(self.downsamples[i - 1])
+            if i in self.out_indices:
+                parts.append(getattr(self, f"norm{i}"))
+        for part in parts:
+            part.eval()
+            part.requires_grad_(False)
+
+
+def resolve_out_indices(out_indices: Sequence[int], stages: int) -> tuple[int, ...]:
+    """Ascending, non-negative stage indices.
+
+    Raises:
+        ValueError: An index is out of range or occurs twice, or there is none.
+    """
+    if isinstance(out_indices, int):
+        out_indices = (out_indices,)
+    resolved = [i + stages if i < 0 else i for i in out_indices]
+    if not resolved or sorted(set(resolved)) != resolved or not all(0 <= i < stages for i in resolved):
+        raise ValueError(
+            f"out_indices must name distinct stages in [-{stages}, {stages - 1}] in ascending order, "
+            f"got {tuple(out_indices)}"
+        )
+    return tuple(resolved)

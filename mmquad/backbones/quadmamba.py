@@ -1,0 +1,217 @@
+"""QuadMamba: learning quadtree-based selective scan for visual state space models.
+
+Paper: Xie, Zhang, Wang, Ma, NeurIPS 2024, arXiv:2410.06806.
+Release: VISION-SJTU/QuadMamba, commit 720ecc3. Its behaviour is ``quadtree='released'``; the default
+follows the paper's text where the two differ (docs/fidelity.md lists how).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmquad.backbones.base import VisionBackbone
+from mmquad.layers import MLP, ConvDownsample, ConvStem, DropPath, QuadMixer, ScanMixer
+from mmquad.registry import MODELS
+from mmquad.scans import CrossScan, QuadScan
+from mmquad.scans.quad import SHIFT_CYCLE
+
+__all__ = ["QUADMAMBA_ARCHS", "QUADTREES", "QuadMamba", "QuadMambaArch", "Quadtree"]
+
+
+class QuadMambaArch(NamedTuple):
+    """Size of a QuadMamba (Table 7). Width doubles per stage.
+
+    Attributes:
+        dim: Channels C of the first stage.
+        depths: Blocks per stage.
+        ssm_ratio: Inner channels D of a mixer over C.
+        quad_stages: Stages whose blocks use the quadtree scan; the others use the cross scan.
+        d_state: States N per channel.
+        mlp_ratio: Hidden width of the MLP over C.
+    """
+
+    dim: int
+    depths: tuple[int, ...]
+    ssm_ratio: float
+    quad_stages: tuple[int, ...] = (0, 1)
+    d_state: int = 1
+    mlp_ratio: float = 4.0
+
+
+QUADMAMBA_ARCHS = {
+    "lite": QuadMambaArch(48, (2, 2, 2, 2), ssm_ratio=1),
+    "lite-r2": QuadMambaArch(48, (2, 2, 2, 2), ssm_ratio=2),
+    "tiny": QuadMambaArch(64, (2, 6, 2, 2), ssm_ratio=1),
+    "small": QuadMambaArch(96, (2, 2, 5, 2), ssm_ratio=2),
+    "base": QuadMambaArch(96, (2, 2, 15, 2), ssm_ratio=2),
+}
+
+
+class Quadtree(NamedTuple):
+    """How the quadtree scan behaves; see :class:`mmquad.scans.QuadScan`."""
+
+    nested: bool = True
+    use_context: bool = True
+    scores_follow_shift: bool = True
+    shift_by_height: bool = False
+
+
+QUADTREES = {
+    "paper": Quadtree(),
+    "released": Quadtree(
+        nested=False, use_context=False, scores_follow_shift=False, shift_by_height=True
+    ),
+}
+
+
+class QuadMambaBlock(nn.Module):
+    """``x + mixer(LN(x))``, then ``x + mlp(LN(x))``, on ``[B, H, W, C]``.
+
+    Args:
+        dim: C.
+        mixer: Module ``[B, H, W, C] -> [B, H, W, C]``.
+        mlp_ratio: Hidden width of the MLP over C.
+        drop_path: Probability of dropping each residual branch.
+    """
+
+    def __init__(self, dim: int, mixer: nn.Module, mlp_ratio: float, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.mixer = mixer
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.mixer(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+@MODELS.register_module()
+class QuadMamba(VisionBackbone):
+    """Four stages at strides 4, 8, 16, 32; quadtree scans in the first two, cross scans after.
+
+    Every image size from 1 x 1 up works; maps have ``ceil(H / 4), ceil(H / 8), ...`` rows.
+    Evaluation is deterministic.
+
+    Args:
+        arch: ``'lite'``, ``'lite-r2'``, ``'tiny'``, ``'small'``, ``'base'``, or a mapping with the
+            fields of :class:`QuadMambaArch`.
+        in_channels: Channels of the image.
+        out_indices: See :class:`VisionBackbone`.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
+        quadtree: ``'paper'``, ``'released'`` (for weights trained with the authors' code), or a
+            mapping with the fields of :class:`Quadtree`.
+        frozen_stages: See :class:`VisionBackbone`.
+        norm_eval: See :class:`VisionBackbone`.
+        with_cp: See :class:`VisionBackbone`.
+        init_cfg: See :class:`VisionBackbone`.
+
+    Example:
+        >>> import torch
+        >>> from mmquad.backbones import QuadMamba
+        >>> model = QuadMamba("lite").eval()
+        >>> [tuple(y.shape) for y in model(torch.randn(1, 3, 65, 97))]
+        [(1, 48, 17, 25), (1, 96, 9, 13), (1, 192, 5, 7), (1, 384, 3, 4)]
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping = "tiny",
+        *,
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        drop_path_rate: float = 0.0,
+        quadtree: str | Mapping = "paper",
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        size = _setting("arch", arch, QUADMAMBA_ARCHS, QuadMambaArch)
+        tree = _setting("quadtree", quadtree, QUADTREES, Quadtree)
+        dims = [size.dim * 2**i for i in range(len(size.depths))]
+        super().__init__(dims, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        self.arch, self.quadtree = size, tree
+
+        drop_paths = iter(torch.linspace(0, drop_path_rate, sum(size.depths)).tolist())
+        shifts = _shifts(size)
+        self.stem = ConvStem(in_channels, size.dim)
+        self.stages = nn.ModuleList()
+        self.downsamples = nn.ModuleList()
+        for i in range(self.num_built_stages):
+            if i > 0:
+                self.downsamples.append(ConvDownsample(dims[i - 1], dims[i]))
+            blocks = [
+                QuadMambaBlock(
+                    dims[i],
+                    _mixer(dims[i], size, tree, shifts[i][j] if i in size.quad_stages else None),
+                    size.mlp_ratio,
+                    next(drop_paths),
+                )
+                for j in range(size.depths[i])
+            ]
+            self.stages.append(nn.Sequential(*blocks))
+            if i in self.out_indices:
+                self.add_module(f"norm{i}", nn.LayerNorm(dims[i]))
+        self.apply(_init_linear)
+        self._freeze()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``[B, in_channels, H, W]`` -> one ``[B, C_i, H_i, W_i]`` per out index."""
+        x = self.stem(image)
+        outputs = []
+        for i, stage in enumerate(self.stages):
+            if i > 0:
+                x = self.downsamples[i - 1](x)
+            for block in stage:
+                x = self.run_block(block, x)
+            if i in self.out_indices:
+                normed = getattr(self, f"norm{i}")(x)
+                # Necks and CPU RoIAlign expect plain NCHW memory.
+                outputs.append(normed.permute(0, 3, 1, 2).contiguous())
+        return tuple(outputs)
+
+
+def _setting(name: str, value: str | Mapping, named: Mapping, kind: type):
+    if isinstance(value, str):
+        if value not in named:
+            raise ValueError(f"{name} must be one of {list(named)} or a mapping, got {value!r}")
+        return named[value]
+    unknown = set(value) - set(kind._fields)
+    if unknown:
+        raise ValueError(f"{name} has unknown fields {sorted(unknown)}; known: {kind._fields}")
+    return kind(**value)
+
+
+def _shifts(size: QuadMambaArch) -> list[list[tuple[int, int]]]:
+    """Shift signs of every block: each second block of a stage, cycling over the whole network."""
+    shifts, before = [], 0
+    for depth in size.depths:
+        shifts.append(
+            [
+                SHIFT_CYCLE[(before + j) // 2 % len(SHIFT_CYCLE)] if j % 2 else (0, 0)
+                for j in range(depth)
+            ]
+        )
+        before += depth
+    return shifts
+
+
+def _mixer(
+    dim: int, size: QuadMambaArch, tree: Quadtree, shift: tuple[int, int] | None
+) -> ScanMixer:
+    inner_dim, dt_rank = int(dim * size.ssm_ratio), -(-dim // 16)
+    if shift is None:
+        return ScanMixer(dim, inner_dim, size.d_state, dt_rank, CrossScan())
+    scan = QuadScan(shift, tree.nested, tree.scores_follow_shift, tree.shift_by_height)
+    return QuadMixer(dim, inner_dim, size.d_state, dt_rank, scan, tree.use_context)
+
+
+def _init_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

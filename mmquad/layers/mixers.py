@@ -1,0 +1,79 @@
+"""Token mixers on channels-last grids: a depthwise convolution and a selective scan.
+
+The families differ in the order tokens are read, so a mixer receives its scan as an object.
+"""
+
+from torch import Tensor, nn
+
+from mmquad.layers.patch import conv_channels_last
+from mmquad.layers.selective_ssm import SelectiveSSM
+from mmquad.layers.window_selector import WindowSelector
+from mmquad.scans import FixedScan, QuadScan
+
+__all__ = ["QuadMixer", "ScanMixer"]
+
+
+class ScanMixer(nn.Module):
+    """VMamba's SS2D without gate: in_proj, 3x3 depthwise conv, SiLU, scan, LayerNorm, out_proj.
+
+    Args:
+        dim: Channels C of the block.
+        inner_dim: Channels D of the scan.
+        d_state: States N per channel.
+        dt_rank: Rank R of the step-size projection.
+        scan: The orders tokens are read in.
+    """
+
+    def __init__(
+        self, dim: int, inner_dim: int, d_state: int, dt_rank: int, scan: FixedScan | QuadScan
+    ) -> None:
+        super().__init__()
+        self.scan = scan
+        self.in_proj = nn.Linear(dim, inner_dim, bias=False)
+        self.conv = nn.Conv2d(inner_dim, inner_dim, 3, padding=1, groups=inner_dim, bias=False)
+        self.act = nn.SiLU()
+        self.ssm = SelectiveSSM(inner_dim, d_state, dt_rank, scan.directions)
+        self.norm = nn.LayerNorm(inner_dim)
+        self.out_proj = nn.Linear(inner_dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, H, W, C] -> [B, H, W, C]``."""
+        x = self.act(conv_channels_last(self.conv, self.in_proj(x)))
+        return self.out_proj(self.norm(self.mix(x)))
+
+    def mix(self, x: Tensor) -> Tensor:
+        """The scan over the grid, ``[B, H, W, D] -> [B, H, W, D]``."""
+        assert isinstance(self.scan, FixedScan)
+        ys = self.ssm(self.scan.to_sequences(x))
+        return self.scan.to_grid(ys, x.shape[1], x.shape[2])
+
+
+class QuadMixer(ScanMixer):
+    """The quadtree mixer of QuadMamba: tokens of a learned window are read more finely.
+
+    Args:
+        dim: Channels C of the block.
+        inner_dim: Channels D of the scan.
+        d_state: States N per channel.
+        dt_rank: Rank R of the step-size projection.
+        scan: The quadtree, with this block's shift.
+        use_context: See :class:`WindowSelector`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        inner_dim: int,
+        d_state: int,
+        dt_rank: int,
+        scan: QuadScan,
+        use_context: bool = True,
+    ) -> None:
+        super().__init__(dim, inner_dim, d_state, dt_rank, scan)
+        self.selector = WindowSelector(inner_dim, use_context)
+
+    def mix(self, x: Tensor) -> Tensor:
+        assert isinstance(self.scan, QuadScan)
+        weight = self.selector(x, self.scan)
+        ys = self.ssm(self.scan.to_sequences(x, weight))
+        return self.scan.to_grid(ys, weight, x.shape[1], x.shape[2])

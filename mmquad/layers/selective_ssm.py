@@ -1,0 +1,81 @@
+"""The input-dependent state-space model along K token sequences (Mamba's S6, one set per direction)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mmquad.ops import selective_scan
+
+__all__ = ["SelectiveSSM"]
+
+# Range of the initial step sizes (Mamba, arXiv:2312.00752, section 3.6).
+DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4
+
+
+class SelectiveSSM(nn.Module):
+    """Projections to (dt, B, C) and the selective scan, independently for each direction.
+
+    Parameters that must not decay are named so that configs can tell: ``A_log``, ``D_skip``,
+    ``dt_bias``.
+
+    Args:
+        dim: Inner channels D.
+        d_state: States N per channel.
+        dt_rank: Rank R of the step-size projection.
+        directions: Number of sequences K.
+    """
+
+    def __init__(self, dim: int, d_state: int, dt_rank: int, directions: int) -> None:
+        super().__init__()
+        self.dim, self.d_state, self.dt_rank, self.directions = dim, d_state, dt_rank, directions
+        self.x_proj = nn.Parameter(torch.empty(directions, dt_rank + 2 * d_state, dim))
+        self.dt_proj = nn.Parameter(torch.empty(directions, dim, dt_rank))
+        self.dt_bias = nn.Parameter(torch.empty(directions, dim))
+        self.A_log = nn.Parameter(torch.empty(directions, dim, d_state))
+        self.D_skip = nn.Parameter(torch.empty(directions, dim))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Mamba's initialisation: S4D-real A, dt log-uniform in [1e-3, 0.1] after softplus, D = 1."""
+        nn.init.uniform_(self.x_proj, -(self.dim**-0.5), self.dim**-0.5)
+        nn.init.uniform_(self.dt_proj, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
+        dt = torch.rand_like(self.dt_bias) * (math.log(DT_MAX) - math.log(DT_MIN))
+        dt = (dt + math.log(DT_MIN)).exp_().clamp_(min=DT_FLOOR)
+        self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+        states = torch.arange(1, self.d_state + 1, device=self.A_log.device)
+        self.A_log.copy_(states.log().expand_as(self.A_log))
+        nn.init.ones_(self.D_skip)
+
+    def forward(self, xs: Tensor) -> Tensor:
+        """Sequences ``[B, L, K, D]`` -> ``[B, L, K, D]``, in float32 at least."""
+        batch, length, directions, dim = xs.shape
+        if (directions, dim) != (self.directions, self.dim):
+            raise ValueError(
+                f"expected sequences [B, L, K={self.directions}, D={self.dim}], got {tuple(xs.shape)}"
+            )
+        split = (self.dt_rank, self.d_state, self.d_state)
+        projected = torch.einsum("blkd,kcd->blkc", xs, self.x_proj)
+        dt, B, C = projected.split(split, dim=-1)
+        dt = torch.einsum("blkr,kdr->blkd", dt, self.dt_proj)
+        # The scan reads [B, K D, L]; transposing keeps the memory token-major, so nothing is copied.
+        y = selective_scan(
+            xs.flatten(2).transpose(1, 2),
+            dt.flatten(2).transpose(1, 2),
+            -self.A_log.exp().flatten(0, 1),
+            B.permute(0, 2, 3, 1),
+            C.permute(0, 2, 3, 1),
+            self.D_skip.flatten(),
+            delta_bias=self.dt_bias.flatten(),
+            delta_softplus=True,
+            # Sums of states reach 1e4 and more, beyond float16's range once gated or merged.
+            out_dtype=torch.promote_types(xs.dtype, torch.float32),
+        )
+        return y.transpose(1, 2).unflatten(2, (directions, dim))
+
+    def extra_repr(self) -> str:
+        return (
+            f"dim={self.dim}, d_state={self.d_state}, dt_rank={self.dt_rank}, "
+            f"directions={self.directions}"
+        )
