@@ -13,7 +13,8 @@ esac
 : "${PYTHON:=python}" "${NNODES:=1}" "${NODE_RANK:=0}" "${MASTER_ADDR:=127.0.0.1}"
 
 # A checkout that is not installed works too.
-export PYTHONPATH="$(dirname "$(dirname "$tool")")${PYTHONPATH:+:$PYTHONPATH}"
+root=$(dirname "$(dirname "$tool")")
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
 # What can be found wrong is found here, once, instead of as a traceback of each process.
 "$PYTHON" "$tool" "$@" --check || exit $?

@@ -10,7 +10,8 @@ shift 3
 
 : "${PYTHON:=python}" "${GPUS:=8}" "${CPUS_PER_TASK:=5}"
 : "${GPUS_PER_NODE:=$((GPUS < 8 ? GPUS : 8))}"
-export PYTHONPATH="$(dirname "$(dirname "$tool")")${PYTHONPATH:+:$PYTHONPATH}"
+root=$(dirname "$(dirname "$tool")")
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 if [[ -n ${PORT:-} ]]; then
   export MASTER_PORT=$PORT
 fi

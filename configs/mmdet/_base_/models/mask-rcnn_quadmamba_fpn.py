@@ -1,4 +1,4 @@
-"""mmdet's Mask R-CNN with FPN on a QuadMamba backbone; a leaf sets arch and neck.in_channels."""
+"""mmdet's Mask R-CNN with FPN on a QuadMamba backbone; leaves set arch and neck.in_channels."""
 
 _base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
 
@@ -8,10 +8,7 @@ model = dict(
     backbone=dict(
         _delete_=True,
         type="mmquad.QuadMamba",
-        arch="tiny",
         out_indices=(0, 1, 2, 3),
-        drop_path_rate=0.1,
         init_cfg=None,
     ),
-    neck=dict(in_channels=[64, 128, 256, 512]),
 )
