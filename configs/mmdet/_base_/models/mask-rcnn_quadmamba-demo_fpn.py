@@ -3,7 +3,7 @@
 _base_ = "./mask-rcnn_quadmamba_fpn.py"
 
 model = dict(
-    backbone=dict(arch=dict(embed_dims=32, depths=(1, 1, 2, 1), ssm_ratio=1.0), drop_path_rate=0.0),
+    backbone=dict(arch=dict(dim=32, depths=(1, 1, 2, 1), ssm_ratio=1.0), drop_path_rate=0.0),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
