@@ -184,10 +184,9 @@ def selective_scan_backward_chunked(
     dA = torch.empty_like(A)
     dB, dC = torch.empty_like(tokens.B), torch.empty_like(tokens.C)
     for n in range(A.shape[1]):
-        forward.set_decay(A[:, n])
+        decay = forward.set_decay(A[:, n])
         forward.state[:, length:].zero_()
-        pushed = _times_group(drive, tokens.B[..., n])
-        forward.tokens.copy_(pushed)
+        _times_group(drive, tokens.B[..., n], out=forward.tokens)
         h = forward.solve()
 
         adjoint.set_decay(A[:, n])
@@ -198,7 +197,10 @@ def selective_scan_backward_chunked(
         dC[..., n] = _over_group(dy, h, groups)
         dB[..., n] = _over_group(g, drive, groups)
         ddrive += _times_group(g, tokens.B[..., n])
-        carried = h.sub_(pushed).mul_(g)  # g * decay * h_{t-1}
+        # g_t decay_t h_{t-1}. The cheaper h_t - b_t loses every digit where a state decays fast.
+        carried = decay.mul_(g)
+        carried[:, 0].zero_()
+        carried[:, 1:].mul_(h[:, :-1])
         dA[:, n] = (carried * tokens.delta).sum((0, 1))
         ddelta.addcmul_(carried, A[:, n])
 
