@@ -146,13 +146,13 @@ def _load(
     if not path.is_file():
         raise SetupError(f"Config not found: {config} (relative to {Path.cwd()}).")
     cfg = Config.fromfile(path)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
     if cfg.get("default_scope") not in TASKS:
         raise SetupError(
             f"The config's default_scope must be one of {', '.join(TASKS)}, got "
             f"{cfg.get('default_scope')!r}; it names the library that runs {config}."
         )
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
     if data_root is not None:
         set_data_root(cfg, data_root)
     cfg.launcher = launcher

@@ -1,0 +1,124 @@
+"""Command-line options become the config the hosts' tools would make, or a clear refusal."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmquad.engine.errors import SetupError
+from mmquad.engine.launch import plan_test, plan_training
+
+CONFIG = """
+default_scope = 'mmdet'
+model = dict(type='Model')
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=True, prefetch_factor=2,
+    dataset=dict(type='CocoDataset', data_root='data', ann_file='train.json'))
+val_dataloader = dict(
+    batch_size=1, num_workers=1, persistent_workers=True,
+    dataset=dict(type='CocoDataset', data_root='data', ann_file='train.json'))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='CocoMetric', ann_file='data/train.json')
+test_evaluator = val_evaluator
+load_from = None
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    Path("data").mkdir()
+    Path("data/train.json").touch()
+    Path("my_config.py").write_text(CONFIG)
+    return "my_config.py"
+
+
+def test_work_dir_is_the_option_or_the_config_name(config: str):
+    assert plan_training(config).cfg.work_dir == "work_dirs/my_config"
+    assert plan_training(config, work_dir="here").cfg.work_dir == "here"
+    plan = plan_training(config, cfg_options={"work_dir": "there"})
+    assert plan.cfg.work_dir == "there"
+
+
+def test_worker_options_follow_the_number_of_workers(config: str):
+    plan = plan_training(config)
+    assert "persistent_workers" not in plan.cfg.train_dataloader
+    assert "prefetch_factor" not in plan.cfg.train_dataloader
+    assert plan.cfg.val_dataloader.persistent_workers is True
+    assert [note for note in plan.notes if "persistent_workers is off" in note]
+
+
+def test_missing_data_is_found_before_anything_is_built(config: str):
+    Path("data/train.json").unlink()
+    with pytest.raises(SetupError, match="1 of the 1 paths"):
+        plan_training(config)
+
+
+def test_data_root_option(config: str, tmp_path: Path):
+    Path("data").rename("moved")
+    plan = plan_training(config, data_root=str(tmp_path / "moved"))
+    assert plan.cfg.val_evaluator.ann_file == str(tmp_path / "moved/train.json")
+
+
+def test_amp_is_refused_on_cpu_and_set_on_gpu(config: str, monkeypatch):
+    with pytest.raises(SetupError, match="needs a GPU"):
+        plan_training(config, amp=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    optim_wrapper = plan_training(config, amp=True).cfg.optim_wrapper
+    assert (optim_wrapper.type, optim_wrapper.loss_scale) == ("AmpOptimWrapper", "dynamic")
+    with pytest.raises(SetupError, match=r"optim_wrapper\.type is Mine"):
+        plan_training(config, amp=True, cfg_options={"optim_wrapper.type": "Mine"})
+
+
+def test_auto_scale_lr_needs_the_base_batch_size(config: str):
+    with pytest.raises(SetupError, match="base_batch_size"):
+        plan_training(config, auto_scale_lr=True)
+    options = {"auto_scale_lr": {"base_batch_size": 16}}
+    assert plan_training(config, auto_scale_lr=True, cfg_options=options).cfg.auto_scale_lr.enable
+
+
+def test_resume_without_a_checkpoint_starts_and_says_so(config: str):
+    plan = plan_training(config, resume="auto")
+    assert plan.cfg.resume is False
+    assert any("Nothing to resume" in note for note in plan.notes)
+    Path("pretrained.pth").touch()
+    plan = plan_training(config, resume="auto", cfg_options={"load_from": "pretrained.pth"})
+    assert plan.cfg.load_from == "pretrained.pth"
+
+
+def test_resume_finds_the_latest_checkpoint_of_a_moved_work_dir(config: str):
+    work_dir = Path("work_dirs/my_config")
+    work_dir.mkdir(parents=True)
+    (work_dir / "last_checkpoint").write_text("/gone/epoch_2.pth")
+    with pytest.raises(SetupError, match=r"names /gone/epoch_2\.pth, which does not exist"):
+        plan_training(config, resume="auto")
+    (work_dir / "epoch_2.pth").touch()
+    plan = plan_training(config, resume="auto")
+    assert (plan.cfg.resume, plan.cfg.load_from) == (True, str(work_dir / "epoch_2.pth"))
+
+
+def test_resume_from_a_path(config: str):
+    with pytest.raises(SetupError, match=r"to resume not found: epoch_1\.pth"):
+        plan_training(config, resume="epoch_1.pth")
+    Path("epoch_1.pth").touch()
+    plan = plan_training(config, resume="epoch_1.pth")
+    assert (plan.cfg.resume, plan.cfg.load_from) == (True, "epoch_1.pth")
+
+
+def test_missing_config_and_unknown_library(config: str):
+    with pytest.raises(SetupError, match=r"Config not found: other\.py"):
+        plan_training("other.py")
+    with pytest.raises(SetupError, match="default_scope must be one of mmdet, mmseg, mmpretrain"):
+        plan_training(config, cfg_options={"default_scope": "mmpose"})
+
+
+def test_test_needs_its_checkpoint_only(config: str):
+    missing = {"model.init_cfg": {"type": "Pretrained", "checkpoint": "no.pth"}}
+    with pytest.raises(SetupError, match=r"Checkpoint not found: weights\.pth"):
+        plan_test(config, "weights.pth")
+    Path("weights.pth").touch()
+    assert plan_test(config, "weights.pth", cfg_options=missing).cfg.load_from == "weights.pth"
+    with pytest.raises(SetupError, match=r"Checkpoint not found: no\.pth"):
+        plan_training(config, cfg_options=missing)
