@@ -12,9 +12,7 @@ from mmengine.registry import Registry
 
 __all__ = ["DATASETS", "FUNCTIONS", "HOOKS", "MODELS"]
 
-MODELS = Registry(
-    "model", parent=MMENGINE_MODELS, scope="mmquad", locations=["mmquad.backbones"]
-)
+MODELS = Registry("model", parent=MMENGINE_MODELS, scope="mmquad", locations=["mmquad.backbones"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="mmquad", locations=["mmquad.engine"])
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope="mmquad", locations=["mmquad.datasets"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ __all__ = ["VisionBackbone", "resolve_out_indices"]
 class VisionBackbone(BaseModule):
     """Image ``[B, 3, H, W]`` to a tuple of contiguous ``[B, C_i, H_i, W_i]``, one per out index.
 
-    A subclass builds ``stem``, ``stages`` (and ``downsamples``, where stage i > 0 is entered through
+    A subclass builds ``stem``, ``stages`` (and ``downsamples``: stage i > 0 is entered through
     ``downsamples[i - 1]``) and one ``norm{i}`` per out index, only as far as the last out index
     needs them: every parameter takes part in the output.
 
@@ -30,6 +31,8 @@ class VisionBackbone(BaseModule):
         init_cfg: mmengine's. With ``type='Pretrained'`` the weights must fit entirely: only
             ``norm{i}`` of intermediate stages may be missing, since classifiers have none.
     """
+
+    init_cfg: dict | list[dict] | None
 
     def __init__(
         self,
@@ -57,35 +60,39 @@ class VisionBackbone(BaseModule):
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """``block(x)``, its activations recomputed in backward under ``with_cp``."""
-        if self.with_cp and x.requires_grad:
+        if self.with_cp and torch.is_grad_enabled():
             return checkpoint(block, x, use_reentrant=False)
         return block(x)
 
     def init_weights(self) -> None:
-        """Load ``init_cfg``'s checkpoint strictly; anything else is mmengine's business.
+        """Initialise by ``init_cfg``; last, strictly, a checkpoint (``type='Pretrained'``).
 
         Raises:
-            CheckpointMismatchError: The checkpoint does not fit; nothing has been loaded.
+            CheckpointMismatchError: The checkpoint does not fit; none of it has been loaded.
         """
-        if not isinstance(self.init_cfg, dict) or self.init_cfg.get("type") != "Pretrained":
-            super().init_weights()
-            return
-        source = self.init_cfg["checkpoint"]
-        loaded = CheckpointLoader.load_checkpoint(
-            source, map_location=self.init_cfg.get("map_location", "cpu")
-        )
-        state_dict = take_prefix(extract_state_dict(loaded), self.init_cfg.get("prefix"))
+        init_cfg = self.init_cfg
+        configs = init_cfg if isinstance(init_cfg, list) else [init_cfg] if init_cfg else []
+        self.init_cfg = [config for config in configs if config["type"] != "Pretrained"] or None
+        super().init_weights()
+        self.init_cfg = init_cfg
+        for config in configs:
+            if config["type"] == "Pretrained":
+                self._load_pretrained(**{k: v for k, v in config.items() if k != "type"})
+
+    def _load_pretrained(
+        self, checkpoint: str, prefix: str | None = None, map_location: str = "cpu"
+    ) -> None:
+        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
         built, stages = self.num_built_stages, self.num_stages
         load_strict(
             self,
-            state_dict,
-            source=str(source),
+            take_prefix(extract_state_dict(loaded), prefix),
+            source=checkpoint,
             may_miss=[f"norm{i}." for i in self.out_indices if i < stages - 1],
             may_ignore=[f"norm{i}." for i in range(stages) if i not in self.out_indices]
             + [f"stages.{i}." for i in range(built, stages)]
             + [f"downsamples.{i}." for i in range(built - 1, stages)],
         )
-        self._is_init = True
 
     def train(self, mode: bool = True) -> "VisionBackbone":
         """Switch mode, keeping frozen stages (and with ``norm_eval`` batch norms) in eval mode."""
@@ -121,9 +128,10 @@ def resolve_out_indices(out_indices: Sequence[int], stages: int) -> tuple[int, .
     if isinstance(out_indices, int):
         out_indices = (out_indices,)
     resolved = [i + stages if i < 0 else i for i in out_indices]
-    if not resolved or sorted(set(resolved)) != resolved or not all(0 <= i < stages for i in resolved):
+    ascending = sorted(set(resolved)) == resolved
+    if not resolved or not ascending or not all(0 <= i < stages for i in resolved):
         raise ValueError(
-            f"out_indices must name distinct stages in [-{stages}, {stages - 1}] in ascending order, "
+            f"out_indices must name stages in [-{stages}, {stages - 1}], ascending and distinct, "
             f"got {tuple(out_indices)}"
         )
     return tuple(resolved)

@@ -1,12 +1,12 @@
 """QuadMamba: learning quadtree-based selective scan for visual state space models.
 
 Paper: Xie, Zhang, Wang, Ma, NeurIPS 2024, arXiv:2410.06806.
-Release: VISION-SJTU/QuadMamba, commit 720ecc3. Its behaviour is ``quadtree='released'``; the default
-follows the paper's text where the two differ (docs/fidelity.md lists how).
+Release: VISION-SJTU/QuadMamba, commit 720ecc3. Its behaviour is ``quadtree='released'``; the
+default follows the paper's text where the two differ (docs/fidelity.md lists how).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -166,7 +166,7 @@ class QuadMamba(VisionBackbone):
         for i, stage in enumerate(self.stages):
             if i > 0:
                 x = self.downsamples[i - 1](x)
-            for block in stage:
+            for block in stage.children():
                 x = self.run_block(block, x)
             if i in self.out_indices:
                 normed = getattr(self, f"norm{i}")(x)
@@ -175,7 +175,7 @@ class QuadMamba(VisionBackbone):
         return tuple(outputs)
 
 
-def _setting(name: str, value: str | Mapping, named: Mapping, kind: type):
+def _setting(name: str, value: str | Mapping, named: Mapping[str, Any], kind: Any) -> Any:
     if isinstance(value, str):
         if value not in named:
             raise ValueError(f"{name} must be one of {list(named)} or a mapping, got {value!r}")

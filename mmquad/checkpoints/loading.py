@@ -16,7 +16,7 @@ class CheckpointMismatchError(RuntimeError):
 
 
 def extract_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors of a checkpoint: those under ``state_dict`` or ``model``, or of the mapping itself."""
+    """Tensors of a checkpoint: under ``state_dict`` or ``model``, or of the mapping itself."""
     for key in _CONTAINER_KEYS:
         if isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
@@ -100,5 +100,7 @@ def _advice(own: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]) -> str:
     for key in state_dict:
         if key.endswith("." + example):
             prefix = key.removesuffix(example)
-            return f"\n  The names fit after removing a prefix: set prefix={prefix!r} in init_cfg."
-    return "\n  Check that arch and settings of the backbone are those the weights were trained with."
+            return f"\n  The names fit without {prefix!r}: set prefix={prefix!r} in init_cfg."
+    return (
+        "\n  Check that the backbone's arch and settings are those the weights were trained with."
+    )

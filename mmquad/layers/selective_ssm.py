@@ -1,4 +1,4 @@
-"""The input-dependent state-space model along K token sequences (Mamba's S6, one set per direction)."""
+"""Mamba's input-dependent state-space model (S6) along K token sequences."""
 
 import math
 
@@ -38,7 +38,7 @@ class SelectiveSSM(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Mamba's initialisation: S4D-real A, dt log-uniform in [1e-3, 0.1] after softplus, D = 1."""
+        """Mamba's: S4D-real A, dt log-uniform in [1e-3, 0.1] after softplus, D = 1."""
         nn.init.uniform_(self.x_proj, -(self.dim**-0.5), self.dim**-0.5)
         nn.init.uniform_(self.dt_proj, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
         dt = torch.rand_like(self.dt_bias) * (math.log(DT_MAX) - math.log(DT_MIN))
@@ -50,16 +50,16 @@ class SelectiveSSM(nn.Module):
 
     def forward(self, xs: Tensor) -> Tensor:
         """Sequences ``[B, L, K, D]`` -> ``[B, L, K, D]``, in float32 at least."""
-        batch, length, directions, dim = xs.shape
+        directions, dim = xs.shape[2:]
         if (directions, dim) != (self.directions, self.dim):
             raise ValueError(
-                f"expected sequences [B, L, K={self.directions}, D={self.dim}], got {tuple(xs.shape)}"
+                f"expected xs [B, L, K={self.directions}, D={self.dim}], got {tuple(xs.shape)}"
             )
         split = (self.dt_rank, self.d_state, self.d_state)
         projected = torch.einsum("blkd,kcd->blkc", xs, self.x_proj)
         dt, B, C = projected.split(split, dim=-1)
         dt = torch.einsum("blkr,kdr->blkd", dt, self.dt_proj)
-        # The scan reads [B, K D, L]; transposing keeps the memory token-major, so nothing is copied.
+        # The scan reads [B, K D, L]; a transpose keeps the memory token-major: nothing is copied.
         y = selective_scan(
             xs.flatten(2).transpose(1, 2),
             dt.flatten(2).transpose(1, 2),
@@ -72,6 +72,7 @@ class SelectiveSSM(nn.Module):
             # Sums of states reach 1e4 and more, beyond float16's range once gated or merged.
             out_dtype=torch.promote_types(xs.dtype, torch.float32),
         )
+        assert isinstance(y, Tensor)
         return y.transpose(1, 2).unflatten(2, (directions, dim))
 
     def extra_repr(self) -> str:

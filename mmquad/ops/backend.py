@@ -71,11 +71,11 @@ class BackendSet:
         """Return the name of the backend to run.
 
         Args:
-            choice: The caller's ``backend=`` argument; None leaves it to context, environment, auto.
+            choice: The ``backend=`` argument; None leaves it to context, environment, auto.
             **inputs: What the op's ``unsupported`` functions look at.
 
         Raises:
-            ValueError: The name is unknown, the chosen backend cannot run these inputs, or none can.
+            ValueError: Unknown name, or the chosen (or every) backend cannot run these inputs.
         """
         requested = requested_backend(choice)
         if requested != AUTO:
@@ -92,7 +92,9 @@ class BackendSet:
             if not reasons:
                 return backend.name
             refusals.append(f"{backend.name}: {'; '.join(reasons)}")
-        raise ValueError(f"{self.op}: no backend can run {_describe(inputs)}: " + " | ".join(refusals))
+        raise ValueError(
+            f"{self.op}: no backend can run {_describe(inputs)}: " + " | ".join(refusals)
+        )
 
     @staticmethod
     def _objections(backend: Backend, inputs: dict[str, Any]) -> list[str]:

@@ -53,7 +53,7 @@ def with_reverse(order: Tensor) -> Tensor:
 class ScanTables(NamedTuple):
     """Tables of a fixed scan; see :mod:`mmquad.ops.tokens`."""
 
-    index: Tensor  # [1, K, L]
+    order: Tensor  # [1, K, L]
     inverse: Tensor  # [1, K, L]
 
 

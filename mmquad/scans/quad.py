@@ -33,7 +33,7 @@ SHIFT_CYCLE = ((1, 1), (-1, -1), (1, -1), (-1, 1))
 class QuadTables(NamedTuple):
     """Everything a quadtree layer needs to know of an H x W grid; L tokens, Q = 4 windows."""
 
-    index: Tensor  # [2, K, L], coarse orders and fine orders: token read at each position
+    order: Tensor  # [2, K, L], coarse orders and fine orders: token read at each position
     inverse: Tensor  # [2, K, L]
     window: Tensor  # [L], coarse window of every token, in the shifted map
     mean: Tensor  # [L, Q], averages a map of scores over each window
@@ -48,7 +48,7 @@ class QuadScan:
     Args:
         shift: Signs of the roll along rows and columns; 0 for none.
         nested: Fine windows stay inside their coarse window's part of the sequence (the paper's
-            text). False: fine windows follow the raster order of all 16, as in the authors' release;
+            text). False: fine windows follow the raster order of all 16 (the authors' release);
             the sequence then holds the sum of two tokens at some positions and none at others.
         scores_follow_shift: Scores are averaged over the windows of the shifted map. False: over
             those of the map as it was before the shift (release).
@@ -106,13 +106,13 @@ class QuadScan:
         """Grid ``[B, H, W, D]`` -> ``[B, L, 2, D]``; ``weight [B, 4]`` is 1 for chosen windows."""
         tables = self.tables(x.shape[1], x.shape[2], x.device)
         gather = gather_tokens_windowed if self.nested else gather_tokens_masked
-        return gather(x.flatten(1, 2), weight, tables.index, tables.inverse, tables.window)
+        return gather(x.flatten(1, 2), weight, tables.order, tables.inverse, tables.window)
 
     def to_grid(self, y: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
         """Sequences ``[B, L, 2, D]`` -> grid ``[B, H, W, D]``, summed over directions."""
         tables = self.tables(height, width, y.device)
         merge = merge_tokens_windowed if self.nested else merge_tokens_masked
-        grid = merge(y, weight, tables.index, tables.inverse, tables.window)
+        grid = merge(y, weight, tables.order, tables.inverse, tables.window)
         return grid.unflatten(1, (height, width))
 
 

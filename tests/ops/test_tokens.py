@@ -97,7 +97,7 @@ def test_windowed_gather_mixes_the_two_orders() -> None:
     x = torch.randn(BATCH, LENGTH, CHANNELS)
     tables = random_windows(directions=1)
     xs = gather_tokens_windowed(x, one_hot_weights(dtype=torch.float32), *tables)
-    coarse, fine = tables.index[:, 0]
+    coarse, fine = tables.order[:, 0]
     for b in range(BATCH):
         for p in range(LENGTH):
             token = fine[p] if tables.window[fine[p]] == b else coarse[p]

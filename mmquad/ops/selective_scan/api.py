@@ -94,7 +94,9 @@ def _check_inputs(
         if tensor is not None and not tensor.is_floating_point():
             raise ValueError(f"{name} must be real and floating point, got {tensor.dtype}")
         if tensor is not None and tensor.device != u.device:
-            raise ValueError(f"all tensors must be on {u.device} like u, got {name} on {tensor.device}")
+            raise ValueError(
+                f"all tensors must be on {u.device} like u, got {name} on {tensor.device}"
+            )
 
 
 def _grouped(name: str, tensor: Tensor, u: Tensor, A: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ backend their ``backend`` argument names; the public function has resolved ``aut
 arithmetic is in float64 for float64 ``u`` and in float32 for anything narrower.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
@@ -209,8 +207,6 @@ def selective_scan_flops(batch: int, length: int, channels: int, state: int, ski
 
 
 def _register_flops() -> None:
-    formula: Callable[..., int]
-
     def formula(u_shape, delta_shape, A_shape, B_shape, C_shape, D_shape, *args, **kwargs) -> int:
         batch, channels, length = u_shape
         return selective_scan_flops(batch, length, channels, A_shape[1], D_shape is not None)
