@@ -1,4 +1,4 @@
-"""Every backend of the selective scan: outputs and all gradients against the equations in float64."""
+"""Every backend of the selective scan, outputs and gradients, against the equations in float64."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from mmquad.ops.selective_scan.reference import selective_scan_backward_referenc
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias", "z")
 
-# batch, channels, length, states, groups. The last two have so many channels that one chunk is used.
+# batch, channels, length, states, groups. The last two are so wide that one chunk is used.
 SHAPES = [
     (2, 6, 1, 1, 1),
     (1, 5, 2, 2, 1),
@@ -28,7 +28,7 @@ SHAPES = [
 
 def make_inputs(
     batch: int, channels: int, length: int, states: int, groups: int, dtype: torch.dtype
-):
+) -> dict[str, Tensor]:
     """Inputs as autocast leaves them: tokens in ``dtype``, parameters no narrower than float32."""
     generator = torch.Generator().manual_seed(length)
 
@@ -135,13 +135,13 @@ def test_parameters_in_half_precision(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS.names)
-def test_ungrouped_B_and_C(backend: str) -> None:
+def test_ungrouped_projections(backend: str) -> None:
     inputs = make_inputs(2, 6, 19, 3, 1, torch.float64)
     check(inputs | {"B": inputs["B"][:, 0], "C": inputs["C"][:, 0]}, backend, 1e-12)
 
 
 @pytest.mark.parametrize("backend", BACKENDS.names)
-def test_constant_B_and_C(backend: str) -> None:
+def test_constant_projections(backend: str) -> None:
     """``[D, N]`` is one group per channel, the same at every token; gradients sum over tokens."""
     inputs = make_inputs(2, 6, 19, 3, 1, torch.float64)
     B, C = (torch.randn(6, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
@@ -161,7 +161,7 @@ def test_constant_B_and_C(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS.names)
 @pytest.mark.parametrize("decay_rate", [1e-4, 1.0, 16.0, 1e3])
 def test_extreme_steps_and_decays(decay_rate: float, backend: str) -> None:
-    """Raw steps from -30 to 100 with one decay rate at a time, so that no gradient hides another's."""
+    """Raw steps from -30 to 100, one decay rate at a time: no gradient hides another's error."""
     inputs = make_inputs(2, 8, 130, 1, 2, torch.float32)
     raw = torch.tensor([-30.0, -10.0, 0.0, 1.0, 19.99, 20.01, 88.0, 100.0])
     inputs["delta"] = raw[torch.randint(8, inputs["delta"].shape)]

@@ -131,7 +131,7 @@ def test_windowed_equals_masked_formula(chosen: str) -> None:
 
 
 def test_straight_through_gradient_as_a_sum_over_tokens() -> None:
-    """``dL/dm_q``: sum over the window's tokens of ``x * (gradient if fine - gradient if coarse)``."""
+    """``dL/dm_q``: sum over the window's tokens of ``x (gradient if fine - if coarse)``."""
     tables = random_windows(directions=1)
     x = torch.randn(BATCH, LENGTH, CHANNELS, dtype=torch.float64)
     weight = one_hot_weights()
