@@ -1,0 +1,40 @@
+# `make demo` and `make test` set up everything they need; docs/installation.md says how.
+#
+#   PYTHON=    interpreter to build with (default: the first of python3.11, 3.12, 3.10, python3)
+#   TORCH=     another torch than the pinned one, e.g. TORCH=2.8.0
+#   FLAVOUR=   onedl (default: the maintained OpenMMLab forks) or openmmlab (the originals)
+#   ARGS=      more arguments for the demo or for pytest, e.g. ARGS="-k quad"
+
+PYTHON  ?=
+TORCH   ?=
+FLAVOUR ?= onedl
+ARGS    ?=
+
+VENV  = $(CURDIR)/.venv$(if $(filter openmmlab,$(FLAVOUR)),-openmmlab)
+# Any Python that runs will do to start the set-up: the set-up chooses the one to build with.
+START = $(or $(shell for p in $(PYTHON) python3 python3.11 python3.12 python3.10; do \
+	"$$p" -c "" 2>/dev/null && echo "$$p" && break; done),$(error No Python found: install 3.10-3.12))
+SETUP = $(START) tools/setup_env.py
+
+.PHONY: help demo test lint env doctor clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: env  ## Set up, then train and picture a small detector
+	@PATH="$(VENV)/bin:$$PATH" bash tools/demo.sh $(ARGS)
+
+test: env  ## Set up, then run the tests
+	@"$(VENV)/bin/python" -m pytest $(ARGS)
+
+lint: env  ## Check style and types
+	@PATH="$(VENV)/bin:$$PATH" && ruff check . && ruff format --check . && mypy
+
+env:  ## Create or update the environment
+	@$(SETUP) --flavour "$(FLAVOUR)" --python "$(PYTHON)" --torch "$(TORCH)"
+
+doctor: env  ## Print versions and what is wrong with them
+	@"$(VENV)/bin/python" -m mmquad.environment
+
+clean:  ## Remove the environments and caches; data and work_dirs stay
+	@$(SETUP) --clean && rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

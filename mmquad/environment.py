@@ -1,0 +1,355 @@
+"""Check that the installed packages fit each other: `python -m mmquad.environment`.
+
+OpenMMLab comes in two flavours that own the same import names: `onedl` (the maintained forks)
+and `openmmlab` (the originals). pip does not know that they exclude each other, and several
+mismatches surface only as an obscure error in the middle of a run. Each check here names one of
+them and its remedy. Nothing but torch is needed to import this module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from packaging.specifiers import SpecifierSet
+
+from mmquad import __version__
+
+Flavour = Literal["onedl", "openmmlab", "none"]
+
+# Import name -> distribution and the versions of it that mmquad is written for.
+WINDOWS: dict[str, dict[str, tuple[str, str]]] = {
+    "onedl": {
+        "mmengine": ("onedl-mmengine", ">=0.10.12,<0.11"),
+        "mmcv": ("onedl-mmcv", ">=2.3.6,<2.4"),
+        "mmdet": ("onedl-mmdetection", ">=3.5.1,<4"),
+        "mmseg": ("onedl-mmsegmentation", ">=1.4.2,<2"),
+        "mmpretrain": ("onedl-mmpretrain", ">=1.3.6,<2"),
+    },
+    "openmmlab": {
+        "mmengine": ("mmengine", "==0.10.7"),
+        "mmcv": ("mmcv", "==2.1.0"),
+        "mmdet": ("mmdet", "==3.3.0"),
+        "mmseg": ("mmsegmentation", "==1.2.2"),
+        "mmpretrain": ("mmpretrain", "==1.2.0"),
+    },
+}
+TORCH_WINDOW = ">=2.4"
+# What each task imports beyond torch.
+TASKS: dict[str, tuple[str, ...]] = {
+    "det": ("mmengine", "mmcv", "mmdet", "pycocotools", "torchvision"),
+    "seg": ("mmengine", "mmcv", "mmseg", "ftfy", "regex"),
+    "cls": ("mmengine", "mmcv", "mmpretrain", "torchvision"),
+}
+MODULES = tuple(WINDOWS["onedl"])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the environment.
+
+    Attributes:
+        severity: `error` if a run will fail, `warning` if only some runs will.
+        what: What is wrong, with the versions involved.
+        fix: What to do about it, in one line.
+    """
+
+    severity: Literal["error", "warning"]
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The package metadata that the checks look at.
+
+    Attributes:
+        owners: Import name -> the distributions that contain it.
+        versions: Distribution -> version.
+    """
+
+    owners: Mapping[str, tuple[str, ...]]
+    versions: Mapping[str, str]
+
+    def owner(self, module: str) -> str | None:
+        """The distribution that `module` comes from; the first one if there are several."""
+        owners = self.owners.get(module, ())
+        return owners[0] if owners else None
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def installed() -> Installed:
+    """Read the metadata of the running environment."""
+    names = {
+        _normalised(distribution.metadata["Name"] or ""): distribution.version
+        for distribution in importlib.metadata.distributions()
+    }
+    owners = {
+        module: {_normalised(name) for name in distributions}
+        for module, distributions in importlib.metadata.packages_distributions().items()
+    }
+    # An editable installation lists none of its modules, so it is recognised by its name.
+    for table in WINDOWS.values():
+        for module, (distribution, _) in table.items():
+            if distribution in names:
+                owners.setdefault(module, set()).add(distribution)
+    return Installed({module: tuple(sorted(o)) for module, o in owners.items()}, names)
+
+
+def _flavour_of(module: str, distribution: str) -> Flavour:
+    for flavour in ("onedl", "openmmlab"):
+        if WINDOWS[flavour][module][0] == distribution:
+            return flavour  # type: ignore[return-value]
+    # mmcv-lite and anything else that provides the module belongs to neither flavour.
+    return "none"
+
+
+def flavour(found: Installed | None = None) -> Flavour:
+    """Which OpenMMLab is installed, judged by the first of its packages that is there.
+
+    Example:
+        >>> flavour(Installed({"mmengine": ("onedl-mmengine",)}, {"onedl-mmengine": "0.10.12"}))
+        'onedl'
+    """
+    found = found or installed()
+    for module in MODULES:
+        for distribution in found.owners.get(module, ()):
+            name = _flavour_of(module, distribution)
+            if name != "none":
+                return name
+    return "none"
+
+
+def import_error(module: str) -> BaseException | None:
+    """Import `module`: None if that works, the exception if not."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a broken binary package may raise anything
+        return error
+    return None
+
+
+def _reinstall(distribution: str, version: str) -> str:
+    return (
+        "pip install --no-build-isolation --no-cache-dir --no-deps --force-reinstall "
+        f"{distribution}=={version} (compiles for about 15 minutes)"
+    )
+
+
+def check_owners(found: Installed) -> Iterable[Problem]:
+    """No module comes from two distributions, and all are of one flavour."""
+    by_flavour: dict[str, list[str]] = {}
+    for module in MODULES:
+        owners = found.owners.get(module, ())
+        if len(owners) > 1:
+            yield Problem(
+                "error",
+                f"{' and '.join(owners)} both install the module {module}: "
+                "one has overwritten files of the other",
+                f"pip uninstall -y {' '.join(owners)}, then install one of them",
+            )
+        for distribution in owners:
+            by_flavour.setdefault(_flavour_of(module, distribution), []).append(distribution)
+    by_flavour.pop("none", None)
+    if len(by_flavour) > 1:
+        onedl, originals = sorted(by_flavour["onedl"]), sorted(by_flavour["openmmlab"])
+        yield Problem(
+            "error",
+            f"two flavours of OpenMMLab are mixed: {', '.join(onedl)} beside "
+            f"{', '.join(originals)}",
+            f"pip uninstall -y {' '.join(onedl + originals)}, then install one flavour",
+        )
+
+
+def check_versions(found: Installed) -> Iterable[Problem]:
+    """Each package is inside the window that mmquad is written for."""
+    windows = {"torch": ("torch", TORCH_WINDOW), **WINDOWS.get(flavour(found), {})}
+    for module, (distribution, window) in windows.items():
+        version = found.versions.get(distribution)
+        if version is not None and not SpecifierSet(window).contains(version, prereleases=True):
+            yield Problem(
+                "error",
+                f"{distribution} {version} is outside {window} (module {module})",
+                f"pip install '{distribution}{window}'",
+            )
+
+
+def check_present(found: Installed, task: str | None) -> Iterable[Problem]:
+    """The packages that the task imports are there."""
+    name = flavour(found)
+    if task is None:
+        if name == "none":
+            yield Problem(
+                "warning",
+                "no OpenMMLab packages: the layers and scans work, models and tools do not",
+                "make env, or: pip install 'mmquad[onedl]' (docs/installation.md)",
+            )
+        return
+    missing = [module for module in TASKS[task] if not found.owners.get(module)]
+    if missing:
+        extra = "openmmlab" if name == "openmmlab" else task
+        yield Problem(
+            "error",
+            f"missing for the task {task}: {', '.join(missing)}",
+            f"pip install 'mmquad[{extra}]' (docs/installation.md has the order)",
+        )
+
+
+def check_mmcv_ops(
+    found: Installed, task: str | None, probe: Callable[[str], BaseException | None]
+) -> Iterable[Problem]:
+    """mmcv has compiled operations, and they were compiled for this torch."""
+    distribution = found.owner("mmcv")
+    if distribution is None:
+        return
+    error = probe("mmcv._ext")
+    if error is None:
+        return
+    # The forks' mmseg runs without the operations; the original imports them from the start.
+    needed = task in (None, "det") or flavour(found) == "openmmlab"
+    severity: Literal["error", "warning"] = "error" if needed else "warning"
+    name, window = WINDOWS.get(flavour(found), WINDOWS["onedl"])["mmcv"]
+    version = found.versions.get(name, re.sub(r"[^\d.].*", "", window.lstrip("=>")))
+    if isinstance(error, ModuleNotFoundError) and error.name == "mmcv._ext":
+        yield Problem(
+            severity,
+            f"{distribution} has no compiled operations (it was built without torch in sight)",
+            _reinstall(name, version),
+        )
+    else:
+        torch_version = found.versions.get("torch", "?")
+        yield Problem(
+            severity,
+            f"the operations of {distribution} do not load; most likely they were compiled for "
+            f"another torch than {torch_version}: {type(error).__name__}: {str(error)[:160]}",
+            _reinstall(name, version),
+        )
+
+
+def check_mmcv_cuda(
+    found: Installed, task: str | None, compiled_for: Callable[[], tuple[bool, str]]
+) -> Iterable[Problem]:
+    """Where there is a GPU, detection finds its operations compiled for CUDA."""
+    if found.owner("mmcv") is None or task not in (None, "det"):
+        return
+    gpu, cuda = compiled_for()
+    if gpu and cuda == "not available":
+        yield Problem(
+            "warning",
+            "there is a GPU, but mmcv's operations were compiled for the CPU alone: detection "
+            "fails on the GPU (segmentation and classification do not need them)",
+            "install the CUDA toolkit of torch's major CUDA version (nvcc), then reinstall mmcv",
+        )
+
+
+def check_torchvision(
+    found: Installed, probe: Callable[[str], BaseException | None]
+) -> Iterable[Problem]:
+    """torchvision, if it is there, imports: mmengine's Runner stops on one that does not."""
+    error = probe("torchvision")
+    if error is not None and not isinstance(error, ModuleNotFoundError):
+        versions = [f"{name} {found.versions.get(name, '?')}" for name in ("torchvision", "torch")]
+        yield Problem(
+            "error",
+            f"{' does not match '.join(versions)}: {type(error).__name__}: {str(error)[:160]}",
+            "pip uninstall -y torchvision, then install the release that belongs to this torch "
+            "from the place torch came from",
+        )
+
+
+def check_pkg_resources(found: Installed, has_module: Callable[[str], bool]) -> Iterable[Problem]:
+    """The original mmengine looks packages up with pkg_resources, gone from setuptools 82 on."""
+    if flavour(found) == "openmmlab" and not has_module("pkg_resources"):
+        yield Problem(
+            "error",
+            f"setuptools {found.versions.get('setuptools', '(absent)')} has no pkg_resources, "
+            "which the original mmengine needs to inherit configs",
+            "pip install 'setuptools<82'",
+        )
+
+
+def _has_module(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _compiled_for() -> tuple[bool, str]:
+    """Whether torch sees a GPU, and the CUDA version that mmcv's operations were compiled with."""
+    import torch
+
+    if not torch.cuda.is_available() or import_error("mmcv._ext") is not None:
+        return False, ""
+    return True, importlib.import_module("mmcv._ext").get_compiling_cuda_version()
+
+
+def find_problems(task: str | None = None) -> list[Problem]:
+    """Everything wrong with the running environment.
+
+    Args:
+        task: `det`, `seg` or `cls` to check what that task needs; None for what is installed.
+
+    Example:
+        >>> [problem.fix for problem in find_problems("det")]  # doctest: +SKIP
+        ["pip install 'mmquad[det]' (docs/installation.md has the order)"]
+    """
+    if task is not None and task not in TASKS:
+        raise ValueError(f"task must be one of {sorted(TASKS)} or None, got {task!r}")
+    found = installed()
+    return [
+        *check_owners(found),
+        *check_versions(found),
+        *check_present(found, task),
+        *check_pkg_resources(found, _has_module),
+        *check_torchvision(found, import_error),
+        *check_mmcv_ops(found, task, import_error),
+        *check_mmcv_cuda(found, task, _compiled_for),
+    ]
+
+
+def report(problems: Iterable[Problem]) -> str:
+    """A table of the versions that matter, and the problems with their remedies."""
+    found = installed()
+    rows = [
+        ("python", platform.python_version(), sys.executable),
+        ("mmquad", __version__, str(Path(__file__).parent)),
+    ]
+    for module in ("torch", "torchvision", "numpy", *MODULES, "pycocotools"):
+        distribution = found.owner(module)
+        version = found.versions[distribution] if distribution else "not installed"
+        rows.append((module, version, distribution or ""))
+    try:
+        import torch
+
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+        rows.append(("device", gpu, f"torch built for CUDA {torch.version.cuda or '(none)'}"))
+    except ImportError:
+        pass
+    rows.append(("flavour", flavour(found), ""))
+    lines = [f"{name:12} {version:16} {source}".rstrip() for name, version, source in rows]
+    listed = list(problems)
+    lines.append("")
+    for problem in listed:
+        lines += [f"{problem.severity}: {problem.what}", f"  fix: {problem.fix}"]
+    lines.append(f"{len(listed)} problem(s) found." if listed else "No problems found.")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Print the report; 1 if there is an error among the problems."""
+    problems = find_problems()
+    print(report(problems))
+    return int(any(problem.severity == "error" for problem in problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
