@@ -51,17 +51,18 @@ def test_scenes_vary():
 
 
 def test_objects_contrast_with_their_surroundings():
-    """The mean colour inside a mask differs from the one just outside, for nearly all objects."""
+    """Most pixels just outside an object are far from its mean colour."""
     distances = []
     for scene in scenes(30):
         for instance in scene.instances:
+            if instance.is_crowd:
+                continue
             grown = cv2.dilate(instance.mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-            ring = grown & ~instance.mask
-            inner, outer = (
-                scene.image[m].astype(float).mean(axis=0) for m in (instance.mask, ring)
-            )
-            distances.append(np.linalg.norm(inner - outer))
-    assert np.quantile(distances, 0.05) > 25
+            surroundings = scene.image[grown & ~instance.mask].astype(float)
+            color = scene.image[instance.mask].mean(axis=0)
+            distances.append(np.quantile(np.linalg.norm(surroundings - color, axis=1), 0.25))
+    # without the rule the smallest is about 26, with it about 75
+    assert min(distances) > 60
 
 
 def test_a_crowd_is_many_objects_of_one_class():
