@@ -19,7 +19,7 @@ BATCH, LENGTH, CHANNELS = 3, 12, 2
 
 
 class WindowTables(NamedTuple):
-    index: Tensor  # [2, K, L]
+    order: Tensor  # [2, K, L]
     inverse: Tensor  # [2, K, L]
     window: Tensor  # [L]
 
