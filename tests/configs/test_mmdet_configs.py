@@ -19,6 +19,8 @@ from torch import nn
 
 from mmquad.datasets import SHAPE_CLASSES, generate_shapes_coco
 from mmquad.engine.data_paths import set_data_root
+from mmquad.engine.errors import SetupError
+from mmquad.engine.launch import plan_training
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "mmdet"
 LEAVES = sorted((CONFIGS / "quadmamba").glob("*.py"))
@@ -210,3 +212,17 @@ def test_demo_classes_are_those_of_the_generated_data():
         assert loader.dataset.metainfo.classes == SHAPE_CLASSES
     heads = cfg.model.roi_head
     assert heads.bbox_head.num_classes == heads.mask_head.num_classes == len(SHAPE_CLASSES)
+
+
+def test_documented_option_for_imagenet_weights_is_understood(tmp_path: Path):
+    """The three options of the base's docstring make one init_cfg, which is then checked."""
+    prefix = "model.backbone.init_cfg"
+    options = {
+        f"{prefix}.type": "Pretrained",
+        f"{prefix}.prefix": "backbone.",
+        f"{prefix}.checkpoint": str(tmp_path / "weights.pth"),
+    }
+    base = CONFIGS / "_base_" / "models" / "mask-rcnn_quadmamba_fpn.py"
+    assert all(f"{key}=" in base.read_text() for key in options)
+    with pytest.raises(SetupError, match=rf"weights\.pth .*config key {prefix}\.checkpoint"):
+        plan_training(str(LEAVES[0]), cfg_options=options)
