@@ -62,4 +62,7 @@ class WindowSelector(nn.Module):
             mean, upsample = tables.mean.to(x.dtype), tables.upsample.to(x.dtype)
             context = upsample @ (mean.t() @ surrounding)
             features = torch.cat([local, context], dim=-1)
-        return self.head(features).log_softmax(-1)[..., 0]
+        logits = self.head(features)
+        # Averages over thousands of tokens tie in bfloat16, and autocast widens on GPUs only.
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        return logits.log_softmax(-1, dtype=dtype)[..., 0]
