@@ -87,7 +87,7 @@ def test_fake_tensors(scan: FixedScan | QuadScan, real_first: bool, cache: dict)
         y = there_and_back(scan, mode.from_tensor(x))
         assert y.shape == x.shape
     assert len(cache) == real_first
-    torch.testing.assert_close(there_and_back(scan, x).shape, x.shape)
+    assert type(there_and_back(scan, x)) is Tensor
     assert all(type(table) is Tensor for tables in cache.values() for table in tables)
 
 
