@@ -16,7 +16,7 @@ export PYTHON PYTHONPATH="${tools%/tools}${PYTHONPATH:+:$PYTHONPATH}"
 gpus=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
 processes=$((gpus == 1 ? 1 : 2))
 
-"$PYTHON" "$tools/generate_shapes.py" --root "$DATA_ROOT"
+"$PYTHON" "$tools/generate_shapes.py" --root "$DATA_ROOT" --num-train 1200
 
 bash "$tools/dist_train.sh" "$config" "$processes" --work-dir "$WORK_DIR" \
   --data-root "$DATA_ROOT" --resume auto "$@" \

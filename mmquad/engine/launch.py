@@ -16,6 +16,7 @@ from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
 from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
 from mmquad.engine.errors import SetupError
 from mmquad.engine.evaluation import add_result_file, add_tta, add_visualization
+from mmquad.environment import find_problems
 
 __all__ = ["Plan", "plan_test", "plan_training", "run_test", "run_training"]
 
@@ -145,7 +146,13 @@ def _load(
     path = Path(config)
     if not path.is_file():
         raise SetupError(f"Config not found: {config} (relative to {Path.cwd()}).")
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"{config} inherits from a library that is not installed: {error}\n"
+            "What to do: `python -m mmquad.environment` says what is missing and how to install it."
+        ) from error
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
     if cfg.get("default_scope") not in TASKS:
@@ -153,11 +160,20 @@ def _load(
             f"The config's default_scope must be one of {', '.join(TASKS)}, got "
             f"{cfg.get('default_scope')!r}; it names the library that runs {config}."
         )
+    notes = _check_environment(TASKS[cfg.default_scope])
     if data_root is not None:
         set_data_root(cfg, data_root)
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
-    return Plan(cfg)
+    return Plan(cfg, notes)
+
+
+def _check_environment(task: str) -> list[str]:
+    problems = find_problems(task)
+    if any(problem.severity == "error" for problem in problems):
+        listed = "\n".join(f"{p.severity}: {p.what}\n  fix: {p.fix}" for p in problems)
+        raise SetupError(f"The environment cannot run this config.\n\n{listed}")
+    return [f"{problem.what} Fix: {problem.fix}" for problem in problems]
 
 
 def _enable_amp(cfg: Config) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmquad.engine import launch
 from mmquad.engine.errors import SetupError
 from mmquad.engine.launch import plan_test, plan_training
+from mmquad.environment import Problem
 
 CONFIG = """
 default_scope = 'mmdet'
@@ -48,6 +50,28 @@ def test_worker_options_follow_the_number_of_workers(config: str):
     assert "prefetch_factor" not in plan.cfg.train_dataloader
     assert plan.cfg.val_dataloader.persistent_workers is True
     assert [note for note in plan.notes if "persistent_workers is off" in note]
+
+
+def test_problems_of_the_environment_stop_the_run_with_their_fixes(config: str, monkeypatch):
+    asked = []
+
+    def find_problems(task: str) -> list[Problem]:
+        asked.append(task)
+        return [Problem(severity, "mmcv has no ops.", "reinstall mmcv")]
+
+    monkeypatch.setattr(launch, "find_problems", find_problems)
+    severity = "warning"
+    assert "mmcv has no ops. Fix: reinstall mmcv" in plan_training(config).notes
+    severity = "error"
+    with pytest.raises(SetupError, match=r"error: mmcv has no ops\.\n  fix: reinstall mmcv"):
+        plan_training(config)
+    assert asked == ["det", "det"]
+
+
+def test_a_library_that_is_not_installed_is_named(config: str):
+    Path(config).write_text("_base_ = 'mmrotate::_base_/default_runtime.py'")
+    with pytest.raises(SetupError, match=r"mmrotate.*\n.*python -m mmquad\.environment"):
+        plan_training(config)
 
 
 def test_missing_data_is_found_before_anything_is_built(config: str):

@@ -3,7 +3,7 @@
 _base_ = "./coco_instance.py"
 
 data_root = "data/shapes_coco/"
-data_hint = "generate it: python tools/generate_shapes.py"
+data_hint = "generate it: python tools/generate_shapes.py --num-train 1200"
 # mmquad.datasets.SHAPE_CLASSES
 metainfo = dict(classes=("disc", "rectangle", "triangle", "star"))
 _meta_keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
