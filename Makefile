@@ -22,7 +22,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 demo: env  ## Set up, then train and picture a small detector
-	@PATH="$(VENV)/bin:$$PATH" bash tools/demo.sh $(ARGS)
+	@PATH="$(VENV)/bin:$$PATH" PYTHON=python bash tools/demo.sh $(ARGS)
 
 test: env  ## Set up, then run the tests
 	@"$(VENV)/bin/python" -m pytest $(ARGS)

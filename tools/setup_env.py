@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -170,8 +171,8 @@ def discard(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(root: Path, folder: Path) -> Iterator[None]:
-    """Let one process at a time work on `folder`; the others wait."""
+def locked(root: Path, folder: Path) -> Iterator[int]:
+    """Let one process at a time work on `folder`; the others wait. Gives the lock's descriptor."""
     path = root / "build" / f"{folder.name}.lock"
     path.parent.mkdir(exist_ok=True)
     with open(path, "w") as lock:
@@ -180,7 +181,7 @@ def locked(root: Path, folder: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"Waiting for another `make` that is setting up {folder.name} ...", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 def build(
@@ -215,7 +216,7 @@ def set_up(root: Path, flavour: str, python: str, torch: str) -> None:
     previous = read_stamp(folder)
     if previous and previous == wanted_stamp(root, flavour, minor, torch, previous):
         return
-    with locked(root, folder):
+    with locked(root, folder) as lock:
         previous = read_stamp(folder)
         interpreter = interpreter or choose_interpreter("")
         # An environment that is there keeps its Python unless PYTHON= asks for another.
@@ -238,7 +239,7 @@ def set_up(root: Path, flavour: str, python: str, torch: str) -> None:
         choices = "".join(
             f" {name}={value}" for name, value in (("PYTHON", python), ("TORCH", torch)) if value
         )
-        env = Environment(folder, root, f"make env FLAVOUR={flavour}{choices}")
+        env = Environment(folder, root, f"make env FLAVOUR={flavour}{choices}", lock)
         build(env, wanted, interpreter, scratch)
         write_stamp(folder, wanted)
     print(f"{folder.name} is ready after {elapsed(time.monotonic() - start)}", flush=True)
@@ -262,6 +263,9 @@ def main() -> int:
     parser.add_argument("--torch", default="", help="torch version, e.g. 2.8.0")
     parser.add_argument("--clean", action="store_true", help="remove the environments")
     arguments = parser.parse_args()
+    # An ended terminal session or `kill` must end the running pip too, as Ctrl-C does.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     try:
         if arguments.flavour not in FOLDERS:
             raise SetupError(f"FLAVOUR={arguments.flavour}: need one of {', '.join(FOLDERS)}.")

@@ -47,8 +47,9 @@ def last_activity(output: str) -> str:
 class Environment:
     """A virtual environment that is being built, and the log of everything run to build it."""
 
-    def __init__(self, folder: Path, root: Path, rerun: str) -> None:
+    def __init__(self, folder: Path, root: Path, rerun: str, lock: int) -> None:
         self.folder = folder
+        self.lock = lock
         self.root = root
         self.rerun = rerun
         self.log = folder / "setup.log"
@@ -80,6 +81,8 @@ class Environment:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # Should this process be killed, the lock is held until the command ends too.
+                pass_fds=(self.lock,),
             )
             print(f"  {title} ...", end="" if live else "\n", flush=True)
             try:
@@ -169,8 +172,19 @@ gpu = torch.cuda.is_available()
 capability = "%d%d" % torch.cuda.get_device_capability(0) if gpu else None
 print("\\n" + json.dumps([torch.__version__, torch.version.cuda, capability, CUDA_HOME]))
 """
+# Loads the extension by its path: `import mmcv` would need mmcv's dependencies, which come later.
 # `not available` is what mmcv answers when its ops were compiled for the CPU alone.
-ASK_MMCV = "import torch, mmcv._ext as ops; print('CUDA:', ops.get_compiling_cuda_version())"
+ASK_MMCV = """
+import importlib.util, pathlib, torch
+folder = pathlib.Path(importlib.util.find_spec("mmcv").origin).parent
+files = list(folder.glob("_ext*.so"))
+if not files:
+    raise SystemExit("it has no compiled ops")
+spec = importlib.util.spec_from_file_location("mmcv._ext", files[0])
+ops = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(ops)
+print("CUDA:", ops.get_compiling_cuda_version())
+"""
 
 
 def find_torch(env: Environment) -> Torch:

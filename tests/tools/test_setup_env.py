@@ -1,0 +1,418 @@
+"""The set-up's decisions, without a network and without an environment being built."""
+
+import fcntl
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def setup():
+    """The three set-up modules, imported as `python tools/setup_env.py` imports them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tools"))
+        names = ("checks", "steps", "env")
+        yield SimpleNamespace(**{n: importlib.import_module(f"setup_{n}") for n in names})
+
+
+@pytest.fixture
+def repository(tmp_path) -> Path:
+    """A folder with the two files that a stamp depends on."""
+    (tmp_path / "requirements").mkdir()
+    for name in ("requirements/constraints.txt", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    return tmp_path
+
+
+def finished_environment(setup, repository: Path, torch: str = "") -> Path:
+    folder = repository / ".venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    (folder / "setup.log").touch()
+    stamp = setup.env.wanted_stamp(repository, "onedl", "3.11", torch, None)
+    setup.env.write_stamp(folder, stamp)
+    return folder
+
+
+def plan_again(setup, repository: Path, python: str = "", torch: str = "") -> tuple[str, str]:
+    folder = repository / ".venv"
+    previous = setup.env.read_stamp(folder)
+    wanted = setup.env.wanted_stamp(repository, "onedl", python, torch, previous)
+    return setup.env.plan(folder, previous, wanted)
+
+
+def interpreter(setup, version: tuple[int, int, int], missing=(), headers: bool = True):
+    return setup.checks.Interpreter(version, "/usr/bin/python", list(missing), headers)
+
+
+def test_a_finished_environment_needs_nothing(setup, repository):
+    finished_environment(setup, repository)
+    assert plan_again(setup, repository)[0] == "nothing"
+
+
+def test_no_environment_is_created(setup, repository):
+    assert plan_again(setup, repository, python="3.11")[0] == "create"
+
+
+def test_a_missing_stamp_means_half_built(setup, repository):
+    folder = finished_environment(setup, repository)
+    (folder / "stamp.json").unlink()
+    action, reason = plan_again(setup, repository)
+    assert action == "rebuild"
+    assert "half-built" in reason
+
+
+def test_a_truncated_stamp_or_a_vanished_python_means_half_built(setup, repository):
+    folder = finished_environment(setup, repository)
+    whole = (folder / "stamp.json").read_text()
+    (folder / "stamp.json").write_text(whole[:20])
+    assert "half-built" in plan_again(setup, repository)[1]
+    (folder / "stamp.json").write_text(whole)
+    assert plan_again(setup, repository)[0] == "nothing"
+    (folder / "bin" / "python").unlink()
+    (folder / "bin" / "python").symlink_to("/nonexistent/python3.11")
+    assert "half-built" in plan_again(setup, repository)[1]
+
+
+def test_an_environment_of_somebody_else_is_not_touched(setup, repository):
+    folder = finished_environment(setup, repository)
+    (folder / "stamp.json").unlink()
+    (folder / "setup.log").unlink()
+    with pytest.raises(setup.checks.SetupError, match="was not made by `make env`"):
+        plan_again(setup, repository)
+    setup.env.clean(repository)
+    assert folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("requirements/constraints.txt", "yapf==", "yapf==9"),
+        ("pyproject.toml", '"pytest"', '"pytest", "tomli"'),
+    ],
+)
+def test_changed_pins_and_dependencies_update(setup, repository, name, old, new):
+    finished_environment(setup, repository)
+    path = repository / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    action, reason = plan_again(setup, repository)
+    assert action == "update"
+    assert f"{name} changed" in reason
+
+
+def test_tool_settings_in_pyproject_do_not_matter(setup, repository):
+    finished_environment(setup, repository)
+    path = repository / "pyproject.toml"
+    path.write_text(path.read_text() + '\n[tool.other]\nsetting = "new"\n')
+    assert plan_again(setup, repository)[0] == "nothing"
+
+
+def test_another_python_or_torch_rebuilds_and_says_so(setup, repository):
+    finished_environment(setup, repository)
+    action, reason = plan_again(setup, repository, python="3.12", torch="2.8.0")
+    assert action == "rebuild"
+    assert "python 3.11 -> 3.12" in reason
+    assert "torch 2.11.0 -> 2.8.0" in reason
+
+
+def test_a_chosen_torch_is_kept_and_the_default_follows_the_constraints(setup, repository):
+    constraints = repository / "requirements" / "constraints.txt"
+    finished_environment(setup, repository, torch="2.8.0")
+    assert plan_again(setup, repository)[0] == "nothing"
+    assert plan_again(setup, repository, torch="2.11.0")[0] == "rebuild"
+    setup.env.discard(repository / ".venv")
+    finished_environment(setup, repository)
+    constraints.write_text(constraints.read_text().replace("torch==2.11.0", "torch==2.12.0"))
+    assert plan_again(setup, repository)[0] == "rebuild"
+
+
+def test_a_moved_repository_rebuilds(setup, repository, tmp_path_factory):
+    finished_environment(setup, repository)
+    moved = tmp_path_factory.mktemp("elsewhere") / "moved"
+    repository.rename(moved)
+    assert "repository" in plan_again(setup, moved)[1]
+
+
+def test_discard_removes_what_an_interrupted_discard_left(setup, repository):
+    folder = finished_environment(setup, repository)
+    folder.rename(repository / ".venv.discarded")
+    finished_environment(setup, repository)
+    setup.env.discard(folder)
+    assert not folder.exists()
+    assert not (repository / ".venv.discarded").exists()
+
+
+def test_a_finished_environment_returns_without_starting_anything(
+    setup, repository, monkeypatch, capsys
+):
+    finished_environment(setup, repository)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    setup.env.set_up(repository, "onedl", "", "")
+    assert capsys.readouterr().out == ""
+
+
+def test_two_processes_do_not_work_on_one_environment(setup, tmp_path):
+    folder = tmp_path / ".venv"
+    path = tmp_path / "build" / ".venv.lock"
+    with setup.env.locked(tmp_path, folder), open(path) as second, pytest.raises(BlockingIOError):
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(path) as third:
+        fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_default_torch_keeps_every_pin(setup):
+    constraints = (ROOT / "requirements" / "constraints.txt").read_text()
+    assert setup.env.constraints_for(constraints, "2.11.0") == constraints
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchvision"), [("2.4.1", "0.19.*"), ("2.8.0", "0.23.*"), ("2.10.0+cpu", "0.25.*")]
+)
+def test_another_torch_takes_its_torchvision_and_its_own_pins(setup, torch, torchvision):
+    constraints = (ROOT / "requirements" / "constraints.txt").read_text()
+    lines = setup.env.constraints_for(constraints, torch).splitlines()
+    assert f"torch=={torch}" in lines
+    assert f"torchvision=={torchvision}" in lines
+    assert not any(line.startswith(("sympy==", "torch==2.11", "triton==")) for line in lines)
+    assert "numpy==2.2.6" in lines
+
+
+@pytest.mark.parametrize("torch", ["1.13.1", "2.3.0", "latest"])
+def test_an_unsupported_torch_is_refused(setup, torch):
+    constraints = (ROOT / "requirements" / "constraints.txt").read_text()
+    with pytest.raises(setup.checks.SetupError, match=r"from 2\.4 on"):
+        setup.env.constraints_for(constraints, torch)
+
+
+def test_the_first_interpreter_that_runs_and_fits_is_chosen(setup):
+    answers = {
+        "python3.11": None,  # a pyenv shim of a version that is not selected
+        "python3.12": None,
+        "python3.10": interpreter(setup, (3, 10, 13)),
+        "python3": interpreter(setup, (3, 11, 7)),
+    }
+    assert setup.checks.choose_interpreter("", answers.get).minor == "3.10"
+    answers["python3.12"] = interpreter(setup, (3, 12, 1))
+    assert setup.checks.choose_interpreter("", answers.get).minor == "3.12"
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ((3, 8, 10), "Python too old: need 3.10-3.12, got python3 is 3.8"),
+        ((3, 13, 0), "Python too new: need 3.10-3.12, got python3 is 3.13"),
+    ],
+)
+def test_only_unsuitable_interpreters(setup, version, message):
+    answers = {"python3": interpreter(setup, version)}
+    with pytest.raises(setup.checks.SetupError, match=message):
+        setup.checks.choose_interpreter("", answers.get)
+
+
+def test_the_interpreter_asked_for_is_not_replaced_by_another(setup):
+    answers = {
+        "python3.11": interpreter(setup, (3, 11, 7)),
+        "old": interpreter(setup, (3, 8, 18)),
+    }
+    with pytest.raises(setup.checks.SetupError, match=r"Python too old: need .*, got 3.8"):
+        setup.checks.choose_interpreter("old", answers.get)
+    with pytest.raises(setup.checks.SetupError, match="PYTHON=absent does not run"):
+        setup.checks.choose_interpreter("absent", answers.get)
+
+
+def test_probe_tells_a_working_interpreter_from_a_failing_shim(setup, tmp_path):
+    found = setup.checks.probe(sys.executable)
+    assert found.version == sys.version_info[:3]
+    shim = tmp_path / "python3.12"
+    shim.write_text("#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    assert setup.checks.probe(str(shim)) is None
+    assert setup.checks.probe(str(tmp_path / "absent")) is None
+
+
+def test_missing_venv_module_compiler_and_headers_say_what_to_install(setup, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    error = setup.checks.SetupError
+    with pytest.raises(error, match=r"has no ensurepip module(.|\n)*python3.11-venv"):
+        setup.checks.check_venv_modules(interpreter(setup, (3, 11, 7), ["ensurepip"]))
+    with pytest.raises(error, match=r"`c\+\+` is not on PATH(.|\n)*apt install g\+\+"):
+        setup.checks.check_build_tools(interpreter(setup, (3, 11, 7)), which=lambda name: None)
+    with pytest.raises(error, match=r"No Python.h(.|\n)*python3.11-dev"):
+        setup.checks.check_build_tools(
+            interpreter(setup, (3, 11, 7), headers=False), which=lambda name: "/usr/bin/c++"
+        )
+
+
+def test_disk_needs_on_one_filesystem_add_up(setup, tmp_path):
+    folders = {tmp_path / "absent" / "venv": 6.0, tmp_path: 3.0}
+    setup.checks.check_disk(folders, lambda path: int(9.5 * 2**30))
+    with pytest.raises(setup.checks.SetupError, match=r"9.0 GiB needed, 8.0 GiB free"):
+        setup.checks.check_disk(folders, lambda path: 8 * 2**30)
+
+
+def test_the_wheel_cache_key_holds_everything_a_wheel_depends_on(setup, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("FORCE_CUDA", "TORCH_CUDA_ARCH_LIST"):
+        monkeypatch.delenv(name, raising=False)
+    cpu = setup.steps.Torch("2.11.0+cu130", "13.0", None, None)
+    folder = setup.steps.wheel_folder("onedl-mmcv", "2.3.6", "3.11", cpu)
+    assert folder == tmp_path / "mmquad" / "wheels" / "onedl-mmcv-2.3.6-cp311-torch2.11.0-cpu"
+    gpu = cpu._replace(capability="90", nvcc="13.0")
+    folder = setup.steps.wheel_folder("mmcv", "2.1.0", "3.12", gpu)
+    assert folder.name == "mmcv-2.1.0-cp312-torch2.11.0-cu130-sm90"
+
+
+def test_cuda_ops_need_a_gpu_or_force_cuda_and_an_nvcc_that_fits(setup, monkeypatch):
+    for name in ("FORCE_CUDA", "TORCH_CUDA_ARCH_LIST"):
+        monkeypatch.delenv(name, raising=False)
+    torch = setup.steps.Torch("2.11.0+cu130", "13.0", "90", "13.2")
+    assert torch.ops == "cu130-sm90"
+    assert torch._replace(nvcc="12.8").ops == "cpu"
+    assert torch._replace(nvcc=None).ops == "cpu"
+    without_gpu = torch._replace(capability=None)
+    assert without_gpu.ops == "cpu"
+    monkeypatch.setenv("FORCE_CUDA", "1")
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
+    assert without_gpu.ops == "cu130-8_0_9_0+PTX"
+    assert without_gpu._replace(cuda=None).ops == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (
+            "Collecting torch\n  Downloading torch-2.11.0.whl (700 MB)\n",
+            "Downloading torch-2.11.0.whl",
+        ),
+        (
+            "  [1/78] c++ -MMD -c /a/nms.cpp -o x\n  [2/78] c++ -c /a/roi.cpp -o",
+            "compiled 2 of 78 roi.cpp",
+        ),
+        ("nothing to see", ""),
+    ],
+)
+def test_the_log_says_what_is_going_on(setup, output, expected):
+    assert setup.steps.last_activity(output).startswith(expected)
+
+
+def make_environment(setup, tmp_path: Path) -> object:
+    (tmp_path / "venv").mkdir()
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    return setup.steps.Environment(tmp_path / "venv", tmp_path, "make env FLAVOUR=onedl", lock)
+
+
+def test_a_failing_step_reports_its_end_the_log_and_the_command_to_rerun(setup, tmp_path):
+    env = make_environment(setup, tmp_path)
+    code = "print('no route to host'); raise SystemExit(3)"
+    with pytest.raises(setup.checks.SetupError) as failure:
+        env.step("torch", [sys.executable, "-c", code])
+    for part in ("no route to host", "status 3", str(env.log), "make env FLAVOUR=onedl"):
+        assert part in str(failure.value)
+    assert "no route to host" in env.log.read_text()
+
+
+def test_the_lock_outlives_a_killed_setup_until_its_command_ends(setup, tmp_path):
+    env = make_environment(setup, tmp_path)
+    fcntl.flock(env.lock, fcntl.LOCK_EX)
+    code = f"import fcntl; fcntl.flock({env.lock}, fcntl.LOCK_EX | fcntl.LOCK_NB); print('held')"
+    env.step("command", [sys.executable, "-c", code])
+    assert "held" in env.log.read_text()
+
+
+def fake_mmcv_sources(setup, monkeypatch, tmp_path, faults: list):
+    """An environment whose pip only records, and whose mmcv gives these faults in turn."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    env = make_environment(setup, tmp_path)
+    steps: list[str] = []
+    monkeypatch.setattr(env, "step", lambda title, command, extra=None: steps.append(command[-1]))
+    monkeypatch.setattr(env, "ask", lambda code: (False, ""))
+    torch = setup.steps.Torch("2.11.0+cu130", "13.0", None, None)
+    monkeypatch.setattr(setup.steps, "find_torch", lambda env: torch)
+    monkeypatch.setattr(setup.steps, "mmcv_fault", lambda env, torch: faults.pop(0))
+    monkeypatch.setattr(setup.steps, "build_mmcv", lambda *arguments: Path("/built.whl"))
+    folder = setup.steps.wheel_folder("onedl-mmcv", "2.3.6", "3.11", torch)
+    return env, steps, folder
+
+
+def test_mmcv_comes_from_the_cache_first(setup, monkeypatch, tmp_path):
+    env, steps, folder = fake_mmcv_sources(setup, monkeypatch, tmp_path, [None])
+    folder.mkdir(parents=True)
+    (folder / "a.whl").touch()
+    setup.steps.install_mmcv(env, "onedl-mmcv", "2.3.6", interpreter(setup, (3, 11, 7)))
+    assert steps == [str(folder / "a.whl")]
+
+
+def test_wheels_that_do_not_load_are_passed_over(setup, monkeypatch, tmp_path, capsys):
+    faults = ["undefined symbol: _ZN3c10", "undefined symbol: _ZN2at", None]
+    env, steps, folder = fake_mmcv_sources(setup, monkeypatch, tmp_path, faults)
+    folder.mkdir(parents=True)
+    (folder / "a.whl").touch()
+    setup.steps.install_mmcv(env, "onedl-mmcv", "2.3.6", interpreter(setup, (3, 11, 7)))
+    assert steps == [str(folder / "a.whl"), "onedl-mmcv==2.3.6", "/built.whl"]
+    assert not (folder / "a.whl").exists()
+    assert "undefined symbol: _ZN2at" in capsys.readouterr().out
+
+
+def test_an_mmcv_that_does_not_load_even_when_compiled_stops_the_setup(
+    setup, monkeypatch, tmp_path
+):
+    env, _, _ = fake_mmcv_sources(setup, monkeypatch, tmp_path, ["first", "second"])
+    with pytest.raises(setup.checks.SetupError, match="do not load: second"):
+        setup.steps.install_mmcv(env, "onedl-mmcv", "2.3.6", interpreter(setup, (3, 11, 7)))
+
+
+def test_a_compiled_wheel_reaches_the_cache_whole_or_not_at_all(setup, monkeypatch, tmp_path):
+    env = make_environment(setup, tmp_path)
+    folder = tmp_path / "cache" / "key"
+    torch = setup.steps.Torch("2.11.0+cu130", "13.0", None, None)
+    python = interpreter(setup, (3, 11, 7))
+    monkeypatch.setattr(setup.steps, "check_build_tools", lambda python: None)
+
+    def build(title, command, extra):
+        scratch = Path(command[command.index("--wheel-dir") + 1])
+        (scratch / "mmcv.whl").write_text("wheel")
+        if fail:
+            raise setup.checks.SetupError("compiler died")
+
+    monkeypatch.setattr(env, "step", build)
+    fail = True
+    with pytest.raises(setup.checks.SetupError, match="compiler died"):
+        setup.steps.build_mmcv(env, "onedl-mmcv==2.3.6", folder, torch, python)
+    assert not folder.exists()
+    assert list(folder.parent.iterdir()) == []
+    fail = False
+    wheel = setup.steps.build_mmcv(env, "onedl-mmcv==2.3.6", folder, torch, python)
+    assert wheel.read_text() == "wheel"
+    assert wheel.parent == folder
+
+
+def test_every_distribution_of_both_flavours_is_pinned(setup):
+    constraints = (ROOT / "requirements" / "constraints.txt").read_text()
+    for name in (*setup.env.MMCV.values(), "torch", "mmdet", "onedl-mmdetection", "ruff", "pytest"):
+        assert setup.env.pinned(constraints, name)[0].isdigit()
+
+
+def test_the_command_line_refuses_an_unknown_flavour():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "setup_env.py"), "--flavour", "other"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "FLAVOUR=other: need one of onedl, openmmlab" in done.stderr
+
+
+def test_the_stamp_is_readable(setup, repository):
+    folder = finished_environment(setup, repository)
+    stamp = json.loads((folder / "stamp.json").read_text())
+    assert stamp["torch"] == "2.11.0"
+    assert stamp["flavour"] == "onedl"
