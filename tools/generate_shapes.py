@@ -1,21 +1,34 @@
-"""Generate the shapes data set, laid out as COCO 2017.
+"""Generate the shapes data set, laid out as COCO 2017, ADE20K or ImageNet.
 
-python tools/generate_shapes.py --root data/shapes_coco
+python tools/generate_shapes.py
+python tools/generate_shapes.py --format ade20k
 """
 
 import argparse
 
-from mmquad.datasets import generate_shapes_coco
+from mmquad.datasets import (
+    generate_shapes_ade,
+    generate_shapes_coco,
+    generate_shapes_imagenet,
+)
+
+# The folder and the numbers of training and validation images are those of the demo configs.
+FORMATS = {
+    "coco": (generate_shapes_coco, "data/shapes_coco", 400, 80),
+    "ade20k": (generate_shapes_ade, "data/shapes_ade", 400, 80),
+    "imagenet": (generate_shapes_imagenet, "data/shapes_imagenet", 1600, 400),
+}
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Generate the shapes data set, laid out as COCO 2017.",
+        description="Generate the shapes data set, laid out as COCO 2017, ADE20K or ImageNet.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--root", default="data/shapes_coco", help="folder to make")
-    parser.add_argument("--num-train", type=int, default=400, help="training images")
-    parser.add_argument("--num-val", type=int, default=80, help="validation images")
+    parser.add_argument("--format", choices=FORMATS, default="coco", help="layout of the files")
+    parser.add_argument("--root", help="folder to make; default: that of the demo's config")
+    parser.add_argument("--num-train", type=int, help="training images; default: the demo's")
+    parser.add_argument("--num-val", type=int, help="validation images; default: the demo's")
     parser.add_argument("--seed", type=int, default=0, help="seed of all randomness")
     parser.add_argument(
         "--overwrite",
@@ -27,10 +40,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    root = generate_shapes_coco(
-        args.root, args.num_train, args.num_val, args.seed, overwrite=args.overwrite
-    )
-    print(f"{root}: {args.num_train} training and {args.num_val} validation images")
+    generate, root, num_train, num_val = FORMATS[args.format]
+    num_train = num_train if args.num_train is None else args.num_train
+    num_val = num_val if args.num_val is None else args.num_val
+    folder = generate(args.root or root, num_train, num_val, args.seed, overwrite=args.overwrite)
+    print(f"{folder}: {num_train} training and {num_val} validation images")
 
 
 if __name__ == "__main__":

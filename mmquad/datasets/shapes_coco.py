@@ -5,16 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mmquad.datasets.coco_masks import mask_to_box, mask_to_polygons, mask_to_rle
 from mmquad.datasets.generated import build_once
+from mmquad.datasets.image_files import write_jpeg
 from mmquad.datasets.shapes_scene import SHAPE_CLASSES, Scene, SceneParams, draw_scene
 
 # Raise it with every change that makes the same parameters give other data.
 _VERSION = 1
-_JPEG_QUALITY = 95
 _FIRST_IMAGE_ID = {"train": 1, "val": 1_000_001}
 
 
@@ -87,7 +86,7 @@ def _write_split(
     for image_id, seed in enumerate(seeds, start=_FIRST_IMAGE_ID[split]):
         scene = draw_scene(np.random.default_rng(seed), params)
         file_name = f"{image_id:012d}.jpg"
-        _write_image(image_folder / file_name, scene.image)
+        write_jpeg(image_folder / file_name, scene.image)
         H, W = scene.image.shape[:2]
         images.append(
             {"id": image_id, "file_name": file_name, "height": H, "width": W, "license": 1}
@@ -137,9 +136,3 @@ def _annotations(scene: Scene, image_id: int) -> list[dict[str, Any]]:
             }
         )
     return annotations
-
-
-def _write_image(path: Path, image: np.ndarray) -> None:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
-        raise OSError(f"could not write {path}")

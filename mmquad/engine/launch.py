@@ -12,6 +12,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmquad.compat import load_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
 from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
 from mmquad.engine.errors import SetupError
@@ -147,7 +148,7 @@ def _load(
     if not path.is_file():
         raise SetupError(f"Config not found: {config} (relative to {Path.cwd()}).")
     try:
-        cfg = Config.fromfile(path)
+        cfg = load_config(str(path))
     except ModuleNotFoundError as error:
         raise SetupError(
             f"{config} inherits from a library that is not installed: {error}\n"

@@ -24,3 +24,16 @@ def test_the_tool_generates_and_overwrites_only_on_demand(tmp_path, monkeypatch,
     assert (root / "shapes.json").read_text() == before
     run(monkeypatch, *arguments, "--seed", "5", "--overwrite")
     assert '"seed": 5' in (root / "shapes.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("ade20k", "annotations/validation/ADE_val_00000004.png"),
+        ("imagenet", "val/star/00000004.JPEG"),
+    ],
+)
+def test_other_formats(name, file, tmp_path, monkeypatch):
+    numbers = ("--num-train", "4", "--num-val", "4")
+    run(monkeypatch, "--format", name, "--root", str(tmp_path / name), *numbers)
+    assert (tmp_path / name / file).is_file()

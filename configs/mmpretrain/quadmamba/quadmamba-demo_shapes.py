@@ -1,0 +1,34 @@
+"""A small QuadMamba, generated images of single shapes: from scratch on two CPU processes.
+
+tools/demo_classification.sh (or tools/dist_train.sh configs/mmpretrain/quadmamba/<this file> 2)
+"""
+
+_base_ = [
+    "../_base_/models/quadmamba.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/imagenet_bs1024_adamw.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    backbone=dict(arch=dict(dim=32, depths=(1, 1, 2, 1), ssm_ratio=1.0)),
+    head=dict(num_classes=4, in_channels=256, topk=(1,)),
+    train_cfg=None,  # no mixup: the shapes are what is to be learned
+)
+max_epochs = 12
+train_cfg = dict(max_epochs=max_epochs, val_interval=2)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type="CosineAnnealingLR",
+        T_max=max_epochs,
+        eta_min_ratio=0.01,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+auto_scale_lr = dict(base_batch_size=32)
+custom_hooks = [dict(type="mmquad.EpochSeedHook")]
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=2))
+randomness = dict(seed=0)

@@ -1,0 +1,5 @@
+"""mmseg's runtime; the order of the data survives a resumption."""
+
+_base_ = "mmseg::_base_/default_runtime.py"
+
+custom_hooks = [dict(type="mmquad.EpochSeedHook")]

@@ -1,0 +1,27 @@
+"""UperNet, a small QuadMamba, generated shapes: from scratch on two CPU processes.
+
+tools/demo_segmentation.sh    (or tools/dist_train.sh configs/mmseg/quadmamba/<this file> 2)
+"""
+
+_base_ = [
+    "../_base_/models/upernet_quadmamba-demo.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/adamw_160k.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    decode_head=dict(num_classes=5),
+    auxiliary_head=dict(num_classes=5),
+)
+max_iters = 600
+train_cfg = dict(max_iters=max_iters, val_interval=100)
+optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(_delete_=True, max_norm=5.0))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type="PolyLR", power=1.0, by_epoch=False, begin=50, end=max_iters),
+]
+auto_scale_lr = dict(base_batch_size=16)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=100))
+randomness = dict(seed=0)
