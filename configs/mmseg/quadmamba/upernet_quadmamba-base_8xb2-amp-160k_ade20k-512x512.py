@@ -1,6 +1,7 @@
-"""As the 512 x 512 config of QuadMamba-B, in mixed precision (float16; needs GPUs).
+r"""As the 512 x 512 config of QuadMamba-B, in mixed precision (float16; needs GPUs).
 
-tools/dist_train.sh configs/mmseg/quadmamba/upernet_quadmamba-base_8xb2-amp-160k_ade20k-512x512.py 8
+tools/dist_train.sh \
+  configs/mmseg/quadmamba/upernet_quadmamba-base_8xb2-amp-160k_ade20k-512x512.py 8
 
 Published: mIoU 49.7 single-scale, 50.8 multi-scale (QuadMamba, NeurIPS 2024, arXiv 2410.06806;
 ImageNet weights).
