@@ -1,4 +1,4 @@
-"""Every shipped mmpretrain config loads, builds, trains a step, predicts, and follows its recipe."""
+"""Every shipped mmpretrain config loads, builds, trains a step, predicts, keeps its recipe."""
 
 import copy
 from functools import cache
