@@ -157,7 +157,7 @@ def check_owners(found: Installed) -> Iterable[Problem]:
                 "error",
                 f"{' and '.join(owners)} both install the module {module}: "
                 "one has overwritten files of the other",
-                f"pip uninstall -y {' '.join(owners)}, then install one of them",
+                f"`pip uninstall -y {' '.join(owners)}`, then install one of them",
             )
         for distribution in owners:
             by_flavour.setdefault(_flavour_of(module, distribution), []).append(distribution)
@@ -168,7 +168,7 @@ def check_owners(found: Installed) -> Iterable[Problem]:
             "error",
             f"two flavours of OpenMMLab are mixed: {', '.join(onedl)} beside "
             f"{', '.join(originals)}",
-            f"pip uninstall -y {' '.join(onedl + originals)}, then install one flavour",
+            f"`pip uninstall -y {' '.join(onedl + originals)}`, then install one flavour",
         )
 
 
