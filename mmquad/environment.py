@@ -186,24 +186,25 @@ def check_versions(found: Installed) -> Iterable[Problem]:
 
 
 def check_present(found: Installed, task: str | None) -> Iterable[Problem]:
-    """The packages that the task imports are there."""
+    """What the task imports is there; without a task, what the installed libraries import."""
     name = flavour(found)
-    if task is None:
-        if name == "none":
-            yield Problem(
-                "warning",
-                "no OpenMMLab packages: the layers and scans work, models and tools do not",
-                "make env, or: pip install 'mmquad[onedl]' (docs/installation.md)",
-            )
-        return
-    missing = [module for module in TASKS[task] if not found.owners.get(module)]
-    if missing:
-        extra = "openmmlab" if name == "openmmlab" else task
+    if task is None and name == "none":
         yield Problem(
-            "error",
-            f"missing for the task {task}: {', '.join(missing)}",
-            f"pip install 'mmquad[{extra}]' (docs/installation.md has the order)",
+            "warning",
+            "no OpenMMLab packages: the layers and scans work, models and tools do not",
+            "make env, or: pip install 'mmquad[onedl]' (docs/installation.md)",
         )
+    library = {"det": "mmdet", "seg": "mmseg", "cls": "mmpretrain"}
+    tasks = [task] if task else [each for each in TASKS if found.owners.get(library[each])]
+    for each in tasks:
+        missing = [module for module in TASKS[each] if not found.owners.get(module)]
+        if missing:
+            extra = "openmmlab" if name == "openmmlab" else each
+            yield Problem(
+                "error",
+                f"missing for the task {each}: {', '.join(missing)}",
+                f"pip install 'mmquad[{extra}]' (docs/installation.md has the order)",
+            )
 
 
 def check_mmcv_ops(

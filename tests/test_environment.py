@@ -65,6 +65,13 @@ def test_nothing_installed():
     assert "mmquad[det]" in problem.fix
 
 
+def test_a_library_without_what_it_imports_is_reported_for_no_task_in_particular():
+    problem = only(environment.check_present(metadata("openmmlab", ftfy=()), None))
+    assert problem.severity == "error"
+    assert problem.what == "missing for the task seg: ftfy"
+    assert "mmquad[openmmlab]" in problem.fix
+
+
 def test_mixed_flavours_are_an_error_that_names_both():
     problem = only(environment.check_owners(metadata("onedl", mmdet=("mmdet",))))
     assert problem.severity == "error"
