@@ -1,0 +1,348 @@
+"""What every backbone of this package promises. Add a new one to ``BACKBONES``."""
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmquad.backbones import QuadMamba, VisionBackbone
+from mmquad.checkpoints import CheckpointMismatchError
+
+
+@dataclass(frozen=True)
+class Case:
+    """A small instance of a backbone with four stages at strides 4, 8, 16, 32."""
+
+    type: str
+    build: Callable[..., VisionBackbone]
+    settings: dict
+    channels: tuple[int, ...]
+
+
+SMALL = {"dim": 8, "depths": (2, 2, 1, 1), "ssm_ratio": 1}
+STATES = {"dim": 8, "depths": (2, 1, 1, 1), "ssm_ratio": 2, "d_state": 2, "quad_stages": (0, 3)}
+CHANNELS = (8, 16, 32, 64)
+BACKBONES = [
+    Case("QuadMamba", QuadMamba, {"arch": SMALL}, CHANNELS),
+    Case("QuadMamba", QuadMamba, {"arch": STATES, "quadtree": "released"}, CHANNELS),
+]
+IDS = ["quadmamba", "quadmamba-released"]
+SIZES = [(33, 47), (1, 1), (5, 300), (64, 64)]
+
+
+@pytest.fixture(params=BACKBONES, ids=IDS)
+def case(request: pytest.FixtureRequest) -> Case:
+    torch.manual_seed(0)
+    return request.param
+
+
+def build(case: Case, **settings) -> VisionBackbone:
+    return case.build(**case.settings | settings)
+
+
+def ceil_sizes(height: int, width: int) -> list[tuple[int, int]]:
+    return [(-(-height // stride), -(-width // stride)) for stride in (4, 8, 16, 32)]
+
+
+def equal_maps(mine: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(mine, theirs, strict=True))
+
+
+def loss_and_gradients(model: nn.Module, image: Tensor) -> list[Tensor]:
+    model.zero_grad()
+    torch.manual_seed(1)
+    outputs = model(image)
+    generator = torch.Generator().manual_seed(2)
+    sum((y * torch.randn(y.shape, generator=generator)).sum() for y in outputs).backward()
+    return [*outputs, *(p.grad for p in model.parameters())]
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_maps_of_any_image(case: Case, height: int, width: int) -> None:
+    model = build(case).train()
+    image = torch.randn(2, 3, height, width, requires_grad=True)
+    outputs = model(image)
+    assert isinstance(outputs, tuple)
+    assert model.out_channels == case.channels
+    assert [tuple(y.shape[:2]) for y in outputs] == [(2, c) for c in case.channels]
+    assert [tuple(y.shape[2:]) for y in outputs] == ceil_sizes(height, width)
+    assert all(y.is_contiguous() and y.isfinite().all() for y in outputs)
+    sum(y.square().sum() for y in outputs).backward()
+    assert image.grad.isfinite().all()
+
+
+def test_no_padding_to_a_multiple_of_anything(case: Case) -> None:
+    """An image of 33 x 47 is not treated as one of 64 x 64 with zeros."""
+    model = build(case).eval()
+    image = torch.randn(1, 3, 33, 47)
+    padded = nn.functional.pad(image, (0, 17, 0, 31))
+    assert not torch.allclose(model(image)[3], model(padded)[3][..., :2, :2], atol=1e-3)
+
+
+@pytest.mark.parametrize("out_indices", [(0,), (-1,), (0, -1), (-3, -2)])
+def test_out_indices(case: Case, out_indices: tuple[int, ...]) -> None:
+    full = build(case).eval()
+    part = build(case, out_indices=out_indices).eval()
+    part.load_state_dict({k: v for k, v in full.state_dict().items() if k in part.state_dict()})
+    chosen = [i % 4 for i in out_indices]
+    assert part.out_indices == tuple(chosen)
+    assert part.out_channels == tuple(case.channels[i] for i in chosen)
+    image = torch.randn(1, 3, 33, 47)
+    expected = tuple(full(image)[i] for i in chosen)
+    assert equal_maps(part(image), expected)
+    assert len(part.stages) == max(chosen) + 1, "stages nobody reads are not built"
+
+
+@pytest.mark.parametrize("out_indices", [(4,), (-5,), (), (1, 0), (1, 1), (3, -1)])
+def test_invalid_out_indices(case: Case, out_indices: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"out_indices must name stages in \[-4, 3\]"):
+        build(case, out_indices=out_indices)
+
+
+@pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (1,)])
+def test_every_parameter_gets_a_gradient(case: Case, out_indices: tuple[int, ...]) -> None:
+    """Needed by distributed training with ``find_unused_parameters=False``."""
+    model = build(case, out_indices=out_indices).train()
+    sum(y.square().sum() for y in model(torch.randn(2, 3, 64, 64))).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("frozen_stages", range(-1, 5))
+def test_frozen_stages(case: Case, frozen_stages: int) -> None:
+    model = build(case, frozen_stages=frozen_stages, drop_path_rate=0.1).train()
+    parts = {"stem": 0}
+    for i in range(4):
+        parts |= {f"stages.{i}": i + 1, f"norm{i}": i + 1}
+    for i in range(3):
+        parts[f"downsamples.{i}"] = i + 2
+    for name, level in parts.items():
+        module = model.get_submodule(name)
+        frozen = level <= frozen_stages
+        assert module.training != frozen, name
+        assert all(p.requires_grad != frozen for p in module.parameters()), name
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if trainable:
+        sum(y.sum() for y in model(torch.randn(1, 3, 32, 32))).backward()
+    assert all((p.grad is None) != p.requires_grad for p in model.parameters())
+    assert not model.eval().training
+
+
+@pytest.mark.parametrize("frozen_stages", [-2, 5])
+def test_invalid_frozen_stages(case: Case, frozen_stages: int) -> None:
+    with pytest.raises(ValueError, match=r"frozen_stages must be in \[-1, 4\]"):
+        build(case, frozen_stages=frozen_stages)
+
+
+@pytest.mark.parametrize("norm_eval", [True, False])
+def test_norm_eval(case: Case, norm_eval: bool) -> None:
+    model = build(case, norm_eval=norm_eval)
+    model.stages[1].add_module("norm", nn.SyncBatchNorm(16))
+    model.stages[2].add_module("norm", nn.BatchNorm2d(32))
+    model.train()
+    assert model.stages[1].norm.training != norm_eval
+    assert model.stages[2].norm.training != norm_eval
+    assert model.stages[2][0].training
+
+
+@pytest.mark.parametrize("frozen_stages", [-1, 1])
+def test_checkpointing_changes_nothing(case: Case, frozen_stages: int) -> None:
+    """Outputs and gradients in training mode: the recomputation repeats the random choices."""
+    settings = {"drop_path_rate": 0.3, "frozen_stages": frozen_stages}
+    plain, recomputed = (build(case, with_cp=with_cp, **settings) for with_cp in (False, True))
+    recomputed.load_state_dict(plain.state_dict())
+    image = torch.randn(2, 3, 33, 47)
+    pairs = zip(
+        loss_and_gradients(plain.train(), image),
+        loss_and_gradients(recomputed.train(), image),
+        strict=True,
+    )
+    for mine, theirs in pairs:
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, theirs)
+
+
+def test_checkpointing_recomputes_blocks(case: Case) -> None:
+    model = build(case, with_cp=True).train()
+    calls = []
+    model.stages[2][0].register_forward_pre_hook(lambda *_: calls.append(1))
+    sum(y.sum() for y in model(torch.randn(1, 3, 32, 32))).backward()
+    assert len(calls) == 2
+
+
+def test_evaluation_is_deterministic_and_batch_invariant(case: Case) -> None:
+    model = build(case, drop_path_rate=0.5).eval()
+    images = torch.randn(3, 3, 33, 47)
+    together, again = model(images), model(images)
+    assert equal_maps(together, again)
+    for b in range(3):
+        for alone, batched in zip(model(images[b : b + 1]), together, strict=True):
+            torch.testing.assert_close(alone[0], batched[b], rtol=1e-4, atol=1e-5)
+
+
+def test_deepcopy_is_independent(case: Case) -> None:
+    model = build(case).eval()
+    image = torch.randn(1, 3, 33, 47)
+    model(image)
+    twin = copy.deepcopy(model)
+    before = tuple(y.clone() for y in model(image))
+    assert equal_maps(twin(image), before)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(1)
+    assert equal_maps(model(image), before)
+
+
+def test_state_dict_round_trip(case: Case, tmp_path: Path) -> None:
+    model, other = build(case).eval(), build(case).eval()
+    image = torch.randn(1, 3, 33, 47)
+    assert not torch.equal(model(image)[3], other(image)[3])
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    other.load_state_dict(torch.load(tmp_path / "weights.pth", weights_only=True), strict=True)
+    assert equal_maps(model(image), other(image))
+    assert not list(model.buffers()), "tables are functions of the size, not state"
+
+
+def test_autocast(case: Case) -> None:
+    model = build(case).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(torch.randn(2, 3, 33, 47))
+    sum(y.float().square().sum() for y in outputs).backward()
+    assert all(y.isfinite().all() for y in outputs)
+    assert all(p.grad.isfinite().all() and p.grad.dtype == p.dtype for p in model.parameters())
+
+
+def test_autocast_stays_close_to_float32(case: Case) -> None:
+    model = build(case).eval()
+    image = torch.randn(1, 3, 64, 64)
+    expected = model(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(image)
+    for mine, theirs in zip(outputs, expected, strict=True):
+        assert (mine.float() - theirs).norm() < 0.1 * theirs.norm()
+
+
+def test_builds_on_the_meta_device(case: Case) -> None:
+    with torch.device("meta"):
+        model = build(case, drop_path_rate=0.1)
+    assert all(p.is_meta for p in model.parameters())
+    outputs = model.eval()(torch.empty(1, 3, 33, 47, device="meta"))
+    assert [tuple(y.shape[2:]) for y in outputs] == ceil_sizes(33, 47)
+
+
+def test_compiles_without_graph_breaks(case: Case) -> None:
+    torch._dynamo.reset()
+    model = build(case, out_indices=(0,)).eval()
+    image = torch.randn(1, 3, 33, 47)
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(image)
+        torch.testing.assert_close(compiled[0], model(image)[0], rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
+
+
+def test_unknown_arguments(case: Case) -> None:
+    with pytest.raises(TypeError, match="drop_path"):
+        build(case, drop_path=0.1)
+
+
+def test_built_by_name_from_every_library() -> None:
+    """No ``custom_imports``, nothing of this package imported by the user."""
+    libraries = [name for name in ("mmdet", "mmseg", "mmpretrain") if find_spec(name)]
+    if not libraries:
+        pytest.skip("none of mmdet, mmseg and mmpretrain is installed")
+    configs = [{"type": f"mmquad.{case.type}", **case.settings} for case in BACKBONES]
+    code = (
+        "import sys\n"
+        "from importlib import import_module\n"
+        f"for library in {libraries}:\n"
+        "    import_module(f'{library}.utils').register_all_modules()\n"
+        "assert 'mmquad' not in sys.modules\n"
+        f"for library in {libraries}:\n"
+        f"    for config in {configs}:\n"
+        "        model = import_module(f'{library}.registry').MODELS.build(config)\n"
+        "        print(library, type(model).__name__, model.out_channels)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    expected = [f"{name} {case.type} {case.channels}" for name in libraries for case in BACKBONES]
+    assert done.stdout.splitlines()[-len(expected) :] == expected
+
+
+@pytest.fixture
+def saved(case: Case, tmp_path: Path) -> tuple[VisionBackbone, Path]:
+    """A model, and its weights in the file of a detector: with prefix and with other parts."""
+    model = build(case)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    state = {f"backbone.{name}": value for name, value in model.state_dict().items()}
+    path = tmp_path / "detector.pth"
+    torch.save({"state_dict": state | {"neck.weight": torch.zeros(1)}, "meta": {}}, path)
+    return model, path
+
+
+def pretrained(path: Path, prefix: str | None = "backbone.") -> dict:
+    return {"type": "Pretrained", "checkpoint": str(path), "prefix": prefix}
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "backbone"])
+def test_pretrained(case: Case, saved: tuple, prefix: str) -> None:
+    model = build(case, init_cfg=pretrained(saved[1], prefix))
+    model.init_weights()
+    for name, value in saved[0].state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_pretrained_classifier_in_a_detector(case: Case, saved: tuple, tmp_path: Path) -> None:
+    """A classifier has the last norm only; the norms of other stages keep their initial values."""
+    state = saved[0].state_dict()
+    lacking = {k: v for k, v in state.items() if not k.startswith(("norm0", "norm1", "norm2"))}
+    torch.save(lacking, tmp_path / "classifier.pth")
+    model = build(case, init_cfg=pretrained(tmp_path / "classifier.pth", None))
+    model.init_weights()
+    assert model.norm0.weight.eq(1).all()
+    assert torch.equal(model.norm3.weight, state["norm3.weight"])
+
+
+def test_pretrained_with_fewer_stages(case: Case, saved: tuple) -> None:
+    model = build(case, out_indices=(1,), init_cfg=pretrained(saved[1]))
+    model.init_weights()
+    assert torch.equal(model.norm1.weight, saved[0].norm1.weight)
+
+
+DEFECTS = {
+    "missing": (r"missing from the checkpoint \(1\):\n +stages\.1\.0\.mlp\.fc1", "backbone."),
+    "unexpected": (r"unexpected in the checkpoint \(1\):\n +stages\.0\.9\.mlp", "backbone."),
+    "shape": (r"mlp\.fc1\.weight: model \(64, 16\), checkpoint \(3, 2\)", "backbone."),
+    "no prefix": (r"set prefix='backbone\.' in init_cfg", None),
+    "wrong prefix": (r"no entry starts with prefix 'model\.'", "model"),
+}
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_pretrained_defects(case: Case, saved: tuple, defect: str, as_list: bool) -> None:
+    message, prefix = DEFECTS[defect]
+    content = torch.load(saved[1], weights_only=True)
+    name = "backbone.stages.1.0.mlp.fc1.weight"
+    if defect == "missing":
+        del content["state_dict"][name]
+    elif defect == "shape":
+        content["state_dict"][name] = torch.zeros(3, 2)
+    elif defect == "unexpected":
+        content["state_dict"]["backbone.stages.0.9.mlp.fc1.weight"] = torch.zeros(1)
+    torch.save(content, saved[1])
+    init_cfg = pretrained(saved[1], prefix)
+    model = build(case, init_cfg=[init_cfg] if as_list else init_cfg)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(CheckpointMismatchError, match=message):
+        model.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
