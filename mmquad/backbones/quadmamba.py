@@ -136,7 +136,8 @@ class QuadMamba(VisionBackbone):
         super().__init__(dims, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         self.arch, self.quadtree = size, tree
 
-        drop_paths = iter(torch.linspace(0, drop_path_rate, sum(size.depths)).tolist())
+        rates = torch.linspace(0, drop_path_rate, sum(size.depths), device="cpu")
+        drop_paths = iter(rates.tolist())
         shifts = _shifts(size)
         self.stem = ConvStem(in_channels, size.dim)
         self.stages = nn.ModuleList()
