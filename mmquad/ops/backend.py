@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 __all__ = ["ENVIRONMENT_VARIABLE", "Backend", "BackendSet", "requested_backend", "use_backend"]
 
 ENVIRONMENT_VARIABLE = "MMQUAD_BACKEND"
@@ -107,7 +109,13 @@ def requested_backend(argument: str | None = None) -> str:
         return argument
     if _context_choices:
         return _context_choices[-1]
-    return os.environ.get(ENVIRONMENT_VARIABLE) or AUTO
+    return _environment_choice() or AUTO
+
+
+# Not every torch.compile can trace os.environ; the variable is constant over a process.
+@torch.compiler.assume_constant_result
+def _environment_choice() -> str | None:
+    return os.environ.get(ENVIRONMENT_VARIABLE)
 
 
 @contextmanager
