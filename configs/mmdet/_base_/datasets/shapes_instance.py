@@ -3,7 +3,7 @@
 _base_ = "./coco_instance.py"
 
 data_root = "data/shapes_coco/"
-data_hint = "generate it: python tools/generate_shapes.py --num-train 1200"
+data_hint = "generate it: python tools/generate_shapes.py"
 # mmquad.datasets.SHAPE_CLASSES
 metainfo = dict(classes=("disc", "rectangle", "triangle", "star"))
 _meta_keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
@@ -11,7 +11,8 @@ _meta_keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="RandomFlip", prob=0.5),
+    # The shapes are drawn at any angle, so every mirror image is as likely.
+    dict(type="RandomFlip", prob=[0.25] * 3, direction=["horizontal", "vertical", "diagonal"]),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
@@ -22,7 +23,7 @@ test_pipeline = [
     dict(type="PackDetInputs", meta_keys=_meta_keys),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=0,
     dataset=dict(
         data_root=data_root,
