@@ -1,25 +1,61 @@
-"""Repairs of the OpenMMLab packages that configs of this package need, applied on request."""
+"""Repairs of the OpenMMLab packages that this package needs, applied on request."""
 
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.logging import HistoryBuffer
+from packaging.version import Version
 
-__all__ = ["apply", "load_config"]
+__all__ = ["apply", "load_config", "runner_checkpoint_globals"]
 
 
 def apply() -> None:
-    """Make ``_base_ = 'mmseg::...'`` work with the maintained forks. Calling it again is harmless.
+    """Make config inheritance and checkpoints work with both flavours of OpenMMLab.
 
-    mmengine looks for a distribution named ``mmsegmentation``; the fork's is called
-    ``onedl-mmsegmentation``, so every such config fails although ``mmseg`` is installed. A config
-    cannot repair this itself: its ``custom_imports`` run after its bases have been read.
+    Two repairs, each made only where it is needed; calling this again is harmless.
+
+    * The maintained forks: ``_base_ = 'mmseg::...'``. mmengine looks for a distribution named
+      ``mmsegmentation``; the fork's is called ``onedl-mmsegmentation``, so every such config fails
+      although ``mmseg`` is installed. A config cannot repair this itself: its ``custom_imports``
+      run after its bases have been read.
+    * The originals with torch >= 2.6: testing and resuming from a Runner checkpoint. torch then
+      unpickles only what it knows to be harmless, and the log history in such a checkpoint is not
+      on its list. The forks bring a list of their own.
     """
-    try:
-        version("mmsegmentation")
-    except PackageNotFoundError:
+    if not _is_distribution("mmsegmentation"):
         # mmengine then looks for the importable module of that name
         MODULE2PACKAGE["mmseg"] = "mmseg"
+    if _is_distribution("mmengine") and Version(torch.__version__) >= Version("2.6"):
+        torch.serialization.add_safe_globals(runner_checkpoint_globals())
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def runner_checkpoint_globals() -> list:
+    """What the message hub of a Runner checkpoint is pickled from.
+
+    ``getattr`` finds the methods of HistoryBuffer; torch calls nothing that is not on the list,
+    so a checkpoint cannot run what it looks up with it.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    array = np.zeros(1).__reduce__()[0]
+    dtypes = [type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")]
+    # numpy 2 renamed these functions, and checkpoints have the name of the numpy that wrote them.
+    renamed = [
+        (function, f"numpy.{core}.multiarray.{name}")
+        for function, name in ((scalar, "scalar"), (array, "_reconstruct"))
+        for core in ("core", "_core")
+    ]
+    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *renamed, slice, getattr]
 
 
 def load_config(path: str) -> Config:
