@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 __all__ = ["ENVIRONMENT_VARIABLE", "Backend", "BackendSet", "requested_backend", "use_backend"]
 
 ENVIRONMENT_VARIABLE = "MMQUAD_BACKEND"
@@ -112,10 +110,13 @@ def requested_backend(argument: str | None = None) -> str:
     return _environment_choice() or AUTO
 
 
-# Not every torch.compile can trace os.environ; the variable is constant over a process.
-@torch.compiler.assume_constant_result
 def _environment_choice() -> str | None:
     return os.environ.get(ENVIRONMENT_VARIABLE)
+
+
+# Not every torch.compile can trace os.environ; the variable is constant over a process. This is
+# what torch.compiler.assume_constant_result does, besides importing the whole compiler.
+_environment_choice._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @contextmanager
