@@ -1,15 +1,19 @@
 """The contract all backbones of this package keep."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmquad.checkpoints.loading import extract_state_dict, load_strict, take_prefix
+from mmquad.checkpoints.files import read_checkpoint
+from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
+from mmquad.compat import runner_checkpoint_globals
 
 __all__ = ["VisionBackbone", "resolve_out_indices"]
 
@@ -29,7 +33,9 @@ class VisionBackbone(BaseModule):
         norm_eval: Keep batch norms in eval mode while training.
         with_cp: Recompute blocks in the backward pass instead of keeping their activations.
         init_cfg: mmengine's. With ``type='Pretrained'`` the weights must fit entirely: only
-            ``norm{i}`` of intermediate stages may be missing, since classifiers have none.
+            ``norm{i}`` of intermediate stages may be missing, since classifiers have none. A file
+            that says which settings its weights need (``tools/convert_checkpoint.py`` writes it)
+            must agree with :meth:`settings`, unless ``ignore_settings=True`` is given too.
     """
 
     init_cfg: dict | list[dict] | None
@@ -58,6 +64,10 @@ class VisionBackbone(BaseModule):
         """Stages the last out index needs."""
         return max(self.out_indices) + 1
 
+    def settings(self) -> dict[str, Any]:
+        """Arguments that change the outputs of given weights but the shape of none."""
+        return {}
+
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """``block(x)``, its activations recomputed in backward under ``with_cp``."""
         if self.with_cp and torch.is_grad_enabled():
@@ -80,9 +90,18 @@ class VisionBackbone(BaseModule):
                 self._load_pretrained(**{k: v for k, v in config.items() if k != "type"})
 
     def _load_pretrained(
-        self, checkpoint: str, prefix: str | None = None, map_location: str = "cpu"
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        map_location: str = "cpu",
+        ignore_settings: bool = False,
     ) -> None:
-        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
+        if "://" in checkpoint:
+            loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
+        else:
+            loaded = read_checkpoint(checkpoint, allowed=runner_checkpoint_globals())
+        if not ignore_settings:
+            check_settings(loaded, self.settings(), source=checkpoint)
         built, stages = self.num_built_stages, self.num_stages
         load_strict(
             self,
@@ -93,6 +112,8 @@ class VisionBackbone(BaseModule):
             + [f"stages.{i}." for i in range(built, stages)]
             + [f"downsamples.{i}." for i in range(built - 1, stages)],
         )
+        # mmengine's own report of init_weights is made before this and calls nothing changed
+        print_log(f"All weights of {type(self).__name__} are from {checkpoint}.", "current")
 
     def train(self, mode: bool = True) -> "VisionBackbone":
         """Switch mode, keeping frozen stages (and with ``norm_eval`` batch norms) in eval mode."""

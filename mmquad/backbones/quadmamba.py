@@ -160,6 +160,11 @@ class QuadMamba(VisionBackbone):
         self.apply(_init_linear)
         self._freeze()
 
+    def settings(self) -> dict[str, Any]:
+        """The quadtree: its name, or its fields if it has none."""
+        tree = self.quadtree
+        return {"quadtree": next((k for k, v in QUADTREES.items() if v == tree), tree._asdict())}
+
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """``[B, in_channels, H, W]`` -> one ``[B, C_i, H_i, W_i]`` per out index."""
         x = self.stem(image)

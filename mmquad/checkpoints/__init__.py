@@ -1,6 +1,21 @@
 """Foreign checkpoints as pure state-dict conversions, and strict loading."""
 
-from mmquad.checkpoints.loading import CheckpointMismatchError, extract_state_dict, load_strict
+from mmquad.checkpoints.files import CheckpointFileError, file_sha256, read_checkpoint
+from mmquad.checkpoints.loading import (
+    CheckpointMismatchError,
+    check_settings,
+    extract_state_dict,
+    load_strict,
+)
 from mmquad.checkpoints.quadmamba import convert_quadmamba
 
-__all__ = ["CheckpointMismatchError", "convert_quadmamba", "extract_state_dict", "load_strict"]
+__all__ = [
+    "CheckpointFileError",
+    "CheckpointMismatchError",
+    "check_settings",
+    "convert_quadmamba",
+    "extract_state_dict",
+    "file_sha256",
+    "load_strict",
+    "read_checkpoint",
+]

@@ -5,7 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["CheckpointMismatchError", "extract_state_dict", "load_strict", "take_prefix"]
+__all__ = [
+    "CheckpointMismatchError",
+    "check_settings",
+    "extract_state_dict",
+    "load_strict",
+    "take_prefix",
+]
 
 _CONTAINER_KEYS = ("state_dict", "model")
 _SHOWN = 8
@@ -45,6 +51,40 @@ def take_prefix(state_dict: Mapping[str, Tensor], prefix: str | None) -> dict[st
             f"{list(state_dict)[:_SHOWN]}"
         )
     return chosen
+
+
+def check_settings(
+    checkpoint: Mapping[str, Any], settings: Mapping[str, Any], *, source: str
+) -> None:
+    """Compare what a converted checkpoint says its weights need with what the model has.
+
+    Such settings change the outputs but no shape, so that nothing else would notice.
+
+    Args:
+        checkpoint: Content of the file; without ``meta["settings"]`` everything fits.
+        settings: Settings of the model.
+        source: Where the checkpoint comes from, for the message.
+
+    Raises:
+        CheckpointMismatchError: A setting differs.
+    """
+    meta = checkpoint.get("meta")
+    wanted = meta.get("settings") if isinstance(meta, Mapping) else None
+    if not isinstance(wanted, Mapping):
+        return
+    differing = [name for name in wanted if settings.get(name) != wanted[name]]
+    if differing:
+        raise CheckpointMismatchError(
+            f"{source} fits in shape but was trained with other settings: "
+            + "; ".join(
+                f"{name}={wanted[name]!r} there, {settings.get(name)!r} in this model"
+                for name in differing
+            )
+            + ".\nWhat to do: give the backbone the settings of the weights ("
+            + ", ".join(f"{name}={wanted[name]!r}" for name in differing)
+            + "), or, to train on from them under other settings, set ignore_settings=True in "
+            "init_cfg."
+        )
 
 
 def load_strict(

@@ -5,7 +5,16 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-__all__ = ["convert_quadmamba"]
+from mmquad.checkpoints.loading import CheckpointMismatchError
+
+__all__ = ["UnknownNamesError", "convert_quadmamba"]
+
+
+class UnknownNamesError(CheckpointMismatchError, KeyError):
+    """Names of a checkpoint are not those of the release."""
+
+    __str__ = RuntimeError.__str__  # KeyError's would quote the message
+
 
 # In order; the first pattern that matches a whole name applies.
 _RENAMES = [
@@ -44,15 +53,38 @@ def convert_quadmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises:
         KeyError: A name is not one of the release.
+        CheckpointMismatchError: The directions of an entry cannot be told.
     """
+    unknown = [name for name in state_dict if not _is_released(name)]
+    if unknown:
+        raise UnknownNamesError(
+            f"{unknown[0]!r} is not a name of the released QuadMamba weights, nor are "
+            f"{len(unknown) - 1} others{''.join(f', {name!r}' for name in unknown[1:8])}"
+        )
     converted = {}
     for name, value in state_dict.items():
         new_name = _rename(name)
         if new_name.endswith(("ssm.A_log", "ssm.D_skip")):
-            directions = state_dict[re.sub(r"[^.]+$", "dt_projs_bias", name)].shape[0]
-            value = value.unflatten(0, (directions, -1))
+            value = _by_direction(name, value, state_dict)
+        if new_name in converted:
+            raise CheckpointMismatchError(f"{name!r} and another entry both become {new_name!r}")
         converted[new_name] = value
     return converted
+
+
+def _by_direction(name: str, value: Tensor, state_dict: Mapping[str, Tensor]) -> Tensor:
+    bias_name = re.sub(r"[^.]+$", "dt_projs_bias", name)
+    bias = state_dict.get(bias_name)
+    if bias is None or bias.ndim != 2 or value.ndim == 0 or value.shape[0] != bias.numel():
+        raise CheckpointMismatchError(
+            f"expected {name} [K D, ...] beside {bias_name} [K, D], got {tuple(value.shape)} and "
+            f"{None if bias is None else tuple(bias.shape)}"
+        )
+    return value.unflatten(0, (bias.shape[0], -1))
+
+
+def _is_released(name: str) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern, _ in _RENAMES)
 
 
 def _rename(name: str) -> str:
@@ -60,8 +92,6 @@ def _rename(name: str) -> str:
         if re.fullmatch(pattern, name):
             name = re.sub(pattern, replacement, name)
             break
-    else:
-        raise KeyError(f"{name!r} is not a name of the released QuadMamba weights")
     head, separator, tail = name.partition(".mixer.")
     for pattern, replacement in _MIXER_RENAMES:
         tail, count = re.subn("^" + pattern, replacement, tail)

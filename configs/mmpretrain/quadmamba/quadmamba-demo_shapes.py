@@ -15,9 +15,9 @@ model = dict(
     head=dict(num_classes=4, in_channels=256, topk=(1,)),
     train_cfg=None,  # no mixup: the shapes are what is to be learned
 )
-max_epochs = 12
+max_epochs = 16
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(

@@ -17,7 +17,7 @@ model = dict(
 )
 max_iters = 600
 train_cfg = dict(max_iters=max_iters, val_interval=100)
-optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(_delete_=True, max_norm=5.0))
+optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=dict(_delete_=True, max_norm=5.0))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type="PolyLR", power=1.0, by_epoch=False, begin=50, end=max_iters),
