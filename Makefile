@@ -11,9 +11,11 @@ FLAVOUR ?= onedl
 ARGS    ?=
 
 VENV  = $(CURDIR)/.venv$(if $(filter openmmlab,$(FLAVOUR)),-openmmlab)
-# Any Python that runs will do to start the set-up: the set-up chooses the one to build with.
+# Any Python that can run the set-up will do here; the set-up chooses the one to build with.
+RUNS  = import sys; sys.exit(sys.version_info < (3, 8))
 START = $(or $(shell for p in $(PYTHON) python3 python3.11 python3.12 python3.10; do \
-	"$$p" -c "" 2>/dev/null && echo "$$p" && break; done),$(error No Python found: install 3.10-3.12))
+	"$$p" -c "$(RUNS)" 2>/dev/null && echo "$$p" && break; done),\
+	$(error No Python found: install Python 3.10, 3.11 or 3.12, or set PYTHON=/path/to/python))
 SETUP = $(START) tools/setup_env.py
 
 .PHONY: help demo test lint env doctor clean
