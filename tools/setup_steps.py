@@ -61,8 +61,20 @@ class Environment:
         self.variables["PYTHONNOUSERSITE"] = "1"
         self.variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
 
-    def step(self, title: str, command: list[str], extra: dict[str, str] | None = None) -> None:
+    def step(
+        self,
+        title: str,
+        command: list[str],
+        extra: dict[str, str] | None = None,
+        failed: str = "FAILED",
+    ) -> None:
         """Run `command`, its output in the log, a line of progress on the terminal.
+
+        Args:
+            title: What the user reads.
+            command: The command line.
+            extra: Environment variables beside the usual ones.
+            failed: The word for a failure; some failures are an answer.
 
         Raises:
             SetupError: the command failed; the message has its last lines and the command to rerun.
@@ -98,7 +110,7 @@ class Environment:
                 process.kill()
                 process.wait()
                 raise
-        line = f"  {title}: {'done' if process.returncode == 0 else 'FAILED'}"
+        line = f"  {title}: {failed if process.returncode else 'done'}"
         line += f" in {elapsed(time.monotonic() - start)}"
         print(f"\r{line}\033[K" if live else line, flush=True)
         if process.returncode:
@@ -264,7 +276,9 @@ def install_mmcv(
     try:
         binary = f"--only-binary={distribution}"
         env.step(
-            f"mmcv: looking for a wheel of {requirement}", env.pip(*install, binary, requirement)
+            f"mmcv: looking for a wheel of {requirement}",
+            env.pip(*install, binary, requirement),
+            failed="found none",
         )
     except SetupError:
         print("  no ready wheel; it has to be compiled")

@@ -333,7 +333,7 @@ def fake_mmcv_sources(setup, monkeypatch, tmp_path, faults: list):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     env = make_environment(setup, tmp_path)
     steps: list[str] = []
-    monkeypatch.setattr(env, "step", lambda title, command, extra=None: steps.append(command[-1]))
+    monkeypatch.setattr(env, "step", lambda title, command, **more: steps.append(command[-1]))
     monkeypatch.setattr(env, "ask", lambda code: (False, ""))
     torch = setup.steps.Torch("2.11.0+cu130", "13.0", None, None)
     monkeypatch.setattr(setup.steps, "find_torch", lambda env: torch)
