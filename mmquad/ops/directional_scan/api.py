@@ -1,0 +1,124 @@
+"""The public fused op."""
+
+import torch
+from torch import Tensor
+
+from mmquad.ops.directional_scan.layout import sizes_of
+from mmquad.ops.directional_scan.library import BACKENDS, directional_scan_op
+
+__all__ = ["directional_scan"]
+
+
+def directional_scan(
+    x: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D_skip: Tensor,
+    order: Tensor,
+    inverse: Tensor,
+    window: Tensor | None = None,
+    weight: Tensor | None = None,
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """Scan tokens along K directions and add the results up, in one op.
+
+    For every direction k, with ``t = order[k, p]`` the token at position p and ``rank_t``, ``B_t``,
+    ``C_t`` the columns of z that belong to token t and direction k::
+
+        delta = softplus(dt_weight[k] rank_t + dt_bias[k])
+        h_p   = exp(delta A[k]) h_{p-1} + delta B_t x_t
+        y_t  += C_t h_p + D_skip[k] x_t
+
+    z depends on the token alone, so one matrix product gives it for all directions before any
+    reordering. Tables are those of :mod:`mmquad.ops.tokens`: fixed orders ``[1, K, L]``; or coarse
+    and fine orders ``[2, K, L]``, between which ``weight`` chooses for each sample and window,
+    with its exact straight-through gradient.
+
+    States are float32 (float64 for float64 tokens), also under autocast. The gradient keeps x, z
+    and one state in every 64 tokens. It is deterministic on every backend.
+
+    Args:
+        x: Tokens, channels last, ``[B, L, D]``.
+        z: Projections, ``[B, L, K (R + 2 N)]``.
+        dt_weight: From ranks to step sizes, ``[K, D, R]``.
+        dt_bias: ``[K, D]``.
+        A: ``[K, D, N]``, negative for a decaying state.
+        D_skip: ``[K, D]``.
+        order: Token read at each position, int64, ``[1, K, L]`` or ``[2, K, L]``.
+        inverse: Position at which each token is read, like ``order``.
+        window: With two orders, the window of every token, ``[L]``.
+        weight: With two orders, 1 for windows read finely and 0 for others, ``[B, Q]``.
+        backend: Name of the implementation; see :mod:`mmquad.ops.backend`.
+
+    Returns:
+        ``y [B, L, D]``, float64 for float64 tokens, else float32.
+
+    Raises:
+        ValueError: A shape, dtype or device does not fit, or the chosen backend cannot run.
+
+    Example:
+        >>> import torch
+        >>> from mmquad.ops import directional_scan
+        >>> from mmquad.scans import CrossScan
+        >>> order, inverse = CrossScan().tables(7, 7, torch.device("cpu"))
+        >>> x, z = torch.randn(2, 49, 8), torch.randn(2, 49, 4 * (3 + 2))
+        >>> dt_weight, A = torch.randn(4, 8, 3), -torch.ones(4, 8, 1)
+        >>> bias, skip = torch.zeros(4, 8), torch.ones(4, 8)
+        >>> directional_scan(x, z, dt_weight, bias, A, skip, order, inverse).shape
+        torch.Size([2, 49, 8])
+    """
+    tensors = {"z": z, "dt_weight": dt_weight, "dt_bias": dt_bias, "A": A, "D_skip": D_skip}
+    _check(x, tensors, order, inverse, window, weight)
+    name = BACKENDS.select(backend, x=x, z=z, dt_weight=dt_weight, A=A)
+    differentiable = [x, *tensors.values(), *([] if weight is None else [weight])]
+    save_states = torch.is_grad_enabled() and any(t.requires_grad for t in differentiable)
+    inputs = (x, z, dt_weight, dt_bias, A, D_skip, order, inverse, window, weight)
+    return directional_scan_op(*inputs, name, save_states)[0]
+
+
+def _check(
+    x: Tensor,
+    tensors: dict[str, Tensor],
+    order: Tensor,
+    inverse: Tensor,
+    window: Tensor | None,
+    weight: Tensor | None,
+) -> None:
+    for name, tensor in {"x": x, "dt_weight": tensors["dt_weight"], "A": tensors["A"]}.items():
+        if tensor.ndim != 3:
+            raise ValueError(f"{name} must have three axes, got {tuple(tensor.shape)}")
+    s = sizes_of(x, tensors["dt_weight"], tensors["A"])
+    if (window is None) != (weight is None):
+        raise ValueError("window and weight go together: give both or neither")
+    sets = 1 if window is None else 2
+    expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {
+        "z": (tensors["z"], (s.batch, s.length, s.directions * s.columns)),
+        "dt_weight": (tensors["dt_weight"], (s.directions, s.channels, s.ranks)),
+        "dt_bias": (tensors["dt_bias"], (s.directions, s.channels)),
+        "A": (tensors["A"], (s.directions, s.channels, s.states)),
+        "D_skip": (tensors["D_skip"], (s.directions, s.channels)),
+        "order": (order, (sets, s.directions, s.length)),
+        "inverse": (inverse, (sets, s.directions, s.length)),
+    }
+    if window is not None and weight is not None:
+        expected["window"] = (window, (s.length,))
+        expected["weight"] = (weight, (s.batch, weight.shape[-1]))
+    for name, (tensor, shape) in expected.items():
+        if tensor.shape != shape:
+            raise ValueError(
+                f"{name} must be {shape} with B={s.batch} L={s.length} D={s.channels} "
+                f"K={s.directions} N={s.states} R={s.ranks}, got {tuple(tensor.shape)}"
+            )
+        if tensor.device != x.device:
+            raise ValueError(f"{name} must be on {x.device} like x, got {tensor.device}")
+        is_table = name in ("order", "inverse", "window")
+        if tensor.dtype != torch.int64 if is_table else not tensor.is_floating_point():
+            kind = "int64" if is_table else "real and floating point"
+            raise ValueError(f"{name} must be {kind}, got {tensor.dtype}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must be real and floating point, got {x.dtype}")
+    if s.length < 1 or s.states < 1 or s.ranks < 1 or s.directions < 1:
+        raise ValueError(f"L, K, N and R must be at least 1, got {s}")

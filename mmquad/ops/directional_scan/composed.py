@@ -1,0 +1,186 @@
+"""The fused op put together from its parts in PyTorch: gather, project, scan, merge.
+
+Written out once and run with either scan of :mod:`mmquad.ops.selective_scan`: with the sequential
+one it is the reference, with the chunked one the fastest form without compiled code. The gradient
+is the transpose of each line, in reverse order. All tensors are of one dtype, float32 or float64.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmquad.ops.directional_scan.layout import (
+    COARSE,
+    FINE,
+    Order,
+    Sizes,
+    mixed_inverse,
+    mixed_order,
+    sizes_of,
+)
+
+__all__ = ["Gradients", "composed_backward", "composed_forward"]
+
+
+class Gradients(NamedTuple):
+    """Of the differentiable inputs, in their shapes; ``weight`` is None without windows."""
+
+    x: Tensor
+    z: Tensor
+    dt_weight: Tensor
+    dt_bias: Tensor
+    A: Tensor
+    D_skip: Tensor
+    weight: Tensor | None
+
+
+class _ScanInputs(NamedTuple):
+    """What the scan over ``K D`` channels reads; the channel axis comes first, as a view."""
+
+    u: Tensor  # [B, K D, L]
+    delta: Tensor  # [B, K D, L], before bias and softplus
+    A: Tensor  # [K D, N]
+    B: Tensor  # [B, K, N, L]
+    C: Tensor  # [B, K, N, L]
+    D: Tensor  # [K D]
+    delta_bias: Tensor  # [K D]
+
+
+def composed_forward(
+    scan: Callable[..., Any],
+    x: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D_skip: Tensor,
+    tables: Order,
+) -> Tensor:
+    """``y [B, L, D]``; arguments as :func:`mmquad.ops.directional_scan.directional_scan`."""
+    sizes = sizes_of(x, dt_weight, A)
+    order = mixed_order(tables)
+    xs, zs = _gather(x, order), _gather_columns(z, order, sizes)
+    y, _ = scan(*_scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes), True)
+    return _merge(_per_direction(y, sizes), mixed_inverse(tables))
+
+
+def composed_backward(
+    scan: Callable[..., Any],
+    scan_backward: Callable[..., Any],
+    dy: Tensor,
+    x: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D_skip: Tensor,
+    tables: Order,
+) -> Gradients:
+    """Gradients of everything that :func:`composed_forward` reads."""
+    sizes = sizes_of(x, dt_weight, A)
+    order, inverse = mixed_order(tables), mixed_inverse(tables)
+    xs, zs = _gather(x, order), _gather_columns(z, order, sizes)
+    inputs = _scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes)
+    dys = _gather(dy, order)
+    no_state = x.new_zeros(sizes.batch, sizes.directions * sizes.channels, sizes.states)
+    dxs, ddelta, dA, dB, dC, dD, dbias = scan_backward(
+        dys.flatten(2).transpose(1, 2), no_state, *inputs, True
+    )
+    dxs, ddelta = _per_direction(dxs, sizes), _per_direction(ddelta, sizes)
+    drank = torch.einsum("blkd,kdr->blkr", ddelta, dt_weight)
+    dzs = torch.cat([drank, dB.permute(0, 3, 1, 2), dC.permute(0, 3, 1, 2)], dim=-1)
+    dweight = None
+    if tables.weight is not None:
+        ys = _per_direction(scan(*inputs, True)[0], sizes)
+        dweight = (
+            _choice_gradient(_merge, ys, dy, tables)
+            + _choice_gradient(_merge, dxs, x, tables)
+            + _choice_gradient(_merge_columns, dzs, z, tables)
+        )
+    return Gradients(
+        x=_merge(dxs, inverse),
+        z=_merge_columns(dzs, inverse),
+        dt_weight=torch.einsum("blkd,blkr->kdr", ddelta, zs[..., : sizes.ranks]),
+        dt_bias=dbias.view_as(dt_bias),
+        A=dA.view_as(A),
+        D_skip=dD.view_as(D_skip),
+        weight=dweight,
+    )
+
+
+def _scan_inputs(
+    xs: Tensor,
+    zs: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D_skip: Tensor,
+    sizes: Sizes,
+) -> _ScanInputs:
+    rank, B, C = zs.split([sizes.ranks, sizes.states, sizes.states], dim=-1)
+    delta = torch.einsum("blkr,kdr->blkd", rank, dt_weight)
+    return _ScanInputs(
+        u=xs.flatten(2).transpose(1, 2),
+        delta=delta.flatten(2).transpose(1, 2),
+        A=A.flatten(0, 1),
+        B=B.permute(0, 2, 3, 1),
+        C=C.permute(0, 2, 3, 1),
+        D=D_skip.flatten(),
+        delta_bias=dt_bias.flatten(),
+    )
+
+
+def _per_direction(channels_first: Tensor, sizes: Sizes) -> Tensor:  # [B, K D, L] -> [B, L, K, D]
+    return channels_first.transpose(1, 2).unflatten(2, (sizes.directions, sizes.channels))
+
+
+def _first_rows(table: Tensor) -> Tensor:
+    """Where each sample's tokens start in a table of all samples' tokens, ``[B, 1, 1]``."""
+    batch, length = table.shape[:2]
+    return torch.arange(0, batch * length, length, device=table.device)[:, None, None]
+
+
+def _gather(x: Tensor, order: Tensor) -> Tensor:  # [B, L, D], [., K, L] -> [B, L, K, D]
+    rows = (order.transpose(1, 2) + _first_rows(x)).flatten()
+    return F.embedding(rows, x.flatten(0, 1)).view(*x.shape[:2], order.shape[1], x.shape[2])
+
+
+def _gather_columns(z: Tensor, order: Tensor, sizes: Sizes) -> Tensor:
+    """Each direction's own columns in its own order: ``[B, L, K C] -> [B, L, K, C]``."""
+    k = torch.arange(sizes.directions, device=z.device)
+    rows = (order.transpose(1, 2) + _first_rows(z)) * sizes.directions + k
+    table = z.reshape(-1, sizes.columns)
+    return F.embedding(rows.flatten(), table).view(*z.shape[:2], sizes.directions, sizes.columns)
+
+
+def _direction_rows(ys: Tensor, inverse: Tensor, k: int) -> Tensor:  # [B, L, K, D] -> [B, L, D]
+    rows = (inverse[:, k] + _first_rows(ys)[:, 0]) * ys.shape[2] + k
+    return F.embedding(rows, ys.reshape(-1, ys.shape[3]))
+
+
+def _merge(ys: Tensor, inverse: Tensor) -> Tensor:  # [B, L, K, D], [., K, L] -> [B, L, D]
+    merged = _direction_rows(ys, inverse, 0)
+    for k in range(1, ys.shape[2]):
+        merged += _direction_rows(ys, inverse, k)
+    return merged
+
+
+def _merge_columns(zs: Tensor, inverse: Tensor) -> Tensor:
+    """Transpose of :func:`_gather_columns`."""
+    return torch.cat([_direction_rows(zs, inverse, k) for k in range(zs.shape[2])], dim=-1)
+
+
+def _choice_gradient(
+    merge: Callable[[Tensor, Tensor], Tensor], sequences: Tensor, tokens: Tensor, tables: Order
+) -> Tensor:
+    """What reading finely would add, less what reading coarsely would, per window: ``[B, Q]``."""
+    assert tables.window is not None
+    assert tables.weight is not None
+    fine = merge(sequences, tables.inverse[FINE, None])
+    coarse = merge(sequences, tables.inverse[COARSE, None])
+    per_token = (fine - coarse).mul_(tokens).sum(-1)
+    windows = torch.arange(tables.weight.shape[1], device=tokens.device)
+    return torch.stack([per_token[:, tables.window == q].sum(1) for q in windows], dim=1)

@@ -1,0 +1,65 @@
+"""Which token each direction reads at each position, and the sizes everything else follows from.
+
+Tables are int64: ``order[s, k, p]`` is the token that direction k reads at position p and
+``inverse`` its inverse. One set (S = 1) serves every sample alike. Two sets (S = 2, coarse and
+fine) are chosen between per sample and window; both give a window the same positions, so that the
+mixture is a permutation again (:mod:`mmquad.ops.tokens`).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["COARSE", "FINE", "Order", "Sizes", "mixed_inverse", "mixed_order", "sizes_of"]
+
+COARSE, FINE = 0, 1
+
+
+class Order(NamedTuple):
+    """The tables of a layer; ``window`` and ``weight`` exist where there are two sets."""
+
+    order: Tensor  # [S, K, L]
+    inverse: Tensor  # [S, K, L]
+    window: Tensor | None  # [L], window of every token
+    weight: Tensor | None  # [B, Q], 1 for windows read in the fine order, 0 for the others
+
+
+class Sizes(NamedTuple):
+    """The letters of docs/notation.md."""
+
+    batch: int
+    length: int
+    channels: int
+    directions: int
+    states: int
+    ranks: int
+
+    @property
+    def columns(self) -> int:
+        """Columns of z that belong to one direction: step size, B, C."""
+        return self.ranks + 2 * self.states
+
+
+def sizes_of(x: Tensor, dt_weight: Tensor, A: Tensor) -> Sizes:
+    """Read all sizes off three tensors."""
+    batch, length, channels = x.shape
+    return Sizes(batch, length, channels, A.shape[0], A.shape[2], dt_weight.shape[2])
+
+
+def mixed_order(tables: Order) -> Tensor:
+    """The order each sample reads in, ``[1 or B, K, L]``."""
+    order, _, window, weight = tables
+    if window is None or weight is None:
+        return order
+    chosen = (weight > 0.5)[:, window[order[FINE]]]
+    return torch.where(chosen, order[FINE], order[COARSE])
+
+
+def mixed_inverse(tables: Order) -> Tensor:
+    """The inverse of :func:`mixed_order`."""
+    _, inverse, window, weight = tables
+    if window is None or weight is None:
+        return inverse
+    chosen = (weight > 0.5)[:, None, window]
+    return torch.where(chosen, inverse[FINE], inverse[COARSE])

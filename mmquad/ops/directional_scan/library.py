@@ -1,0 +1,263 @@
+"""Registration with PyTorch: schema, shapes (fake), autograd, FLOP formula; and the backends.
+
+Two ops, ``mmquad::directional_scan`` and ``mmquad::directional_scan_backward``. Arithmetic is in
+float64 for float64 tokens and in float32 for anything narrower.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from mmquad.ops.backend import Backend, BackendSet
+from mmquad.ops.directional_scan import native
+from mmquad.ops.directional_scan.composed import Gradients, composed_backward, composed_forward
+from mmquad.ops.directional_scan.layout import Order, sizes_of
+from mmquad.ops.selective_scan.chunked import (
+    selective_scan_backward_chunked,
+    selective_scan_chunked,
+)
+from mmquad.ops.selective_scan.library import selective_scan_flops
+from mmquad.ops.selective_scan.reference import (
+    selective_scan_backward_reference,
+    selective_scan_reference,
+)
+
+__all__ = ["BACKENDS", "DirectionalBackend", "accumulation_dtype", "directional_scan_op"]
+
+
+@dataclass(frozen=True)
+class DirectionalBackend(Backend):
+    """A backend and the number of tokens between two saved states; 0: it saves none.
+
+    ``forward(x, z, dt_weight, dt_bias, A, D_skip, tables, states) -> y`` fills ``states`` unless it
+    is empty; ``backward(dy, <the same>) -> Gradients``. All but x are in the accumulation dtype.
+    ``widens``: x must be, too.
+    """
+
+    chunk: int = 0
+    widens: bool = True
+
+
+def _nothing() -> list[str]:
+    return []
+
+
+def _anything(**inputs: Tensor) -> list[str]:
+    return []
+
+
+def _cpu_only(**inputs: Tensor) -> list[str]:
+    device = inputs["x"].device.type
+    return [] if device == "cpu" else [f"runs on cpu, x is on {device}"]
+
+
+def _composed(
+    name: str, priority: int, summary: str, scan: Callable[..., Any], scan_backward: Callable
+) -> DirectionalBackend:
+    def forward(*arguments: Any) -> Tensor:
+        return composed_forward(scan, *arguments[:-1])
+
+    def backward(*arguments: Any) -> Gradients:
+        return composed_backward(scan, scan_backward, *arguments[:-1])
+
+    return DirectionalBackend(name, priority, summary, forward, backward, _nothing, _anything)
+
+
+BACKENDS = BackendSet(
+    "directional_scan",
+    [
+        DirectionalBackend(
+            name="native",
+            priority=30,
+            summary="C++ with SIMD and threads (kernels/), cpu",
+            forward=native.native_forward,
+            backward=native.native_backward,
+            unavailable=native.native_unavailable,
+            unsupported=_cpu_only,
+            chunk=native.CHUNK,
+            widens=False,
+        ),
+        _composed(
+            "chunked",
+            10,
+            "vectorised PyTorch, two-level chunks, any device",
+            selective_scan_chunked,
+            selective_scan_backward_chunked,
+        ),
+        _composed(
+            "reference",
+            0,
+            "the equations token by token in PyTorch, any device; slow",
+            selective_scan_reference,
+            selective_scan_backward_reference,
+        ),
+    ],
+)
+
+
+def accumulation_dtype(x: Tensor) -> torch.dtype:
+    """What everything but the tokens is computed in."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _backend(name: str) -> DirectionalBackend:
+    backend = BACKENDS[name]
+    assert isinstance(backend, DirectionalBackend)
+    return backend
+
+
+def _saved_states(
+    x: Tensor, dt_weight: Tensor, A: Tensor, backend: str, save_states: bool
+) -> Tensor:
+    chunk = _backend(backend).chunk
+    dtype = accumulation_dtype(x)
+    if not save_states or chunk == 0:
+        return x.new_empty(0, dtype=dtype)
+    sizes = sizes_of(x, dt_weight, A)
+    chunks = -(-sizes.length // chunk)
+    shape = (sizes.batch, sizes.directions, chunks, sizes.states, sizes.channels)
+    return x.new_empty(shape, dtype=dtype)
+
+
+def _widened(backend: str, x: Tensor, *others: Tensor) -> list[Tensor]:
+    dtype = accumulation_dtype(x)
+    tokens = x.to(dtype) if _backend(backend).widens else x
+    return [tokens.contiguous(), *(other.to(dtype) for other in others)]
+
+
+@torch.library.custom_op("mmquad::directional_scan", mutates_args=())
+def directional_scan_op(
+    x: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D_skip: Tensor,
+    order: Tensor,
+    inverse: Tensor,
+    window: Tensor | None,
+    weight: Tensor | None,
+    backend: str,
+    save_states: bool,
+) -> tuple[Tensor, Tensor]:
+    """``y [B, L, D]`` in the accumulation dtype, and the states that the gradient needs."""
+    tables = Order(order, inverse, window, weight)
+    states = _saved_states(x, dt_weight, A, backend, save_states)
+    with torch.autocast(x.device.type, enabled=False):
+        inputs = _widened(backend, x, z, dt_weight, dt_bias, A, D_skip)
+        return _backend(backend).forward(*inputs, tables, states), states
+
+
+@directional_scan_op.register_fake
+def _directional_scan_fake(
+    x: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D_skip: Tensor,
+    order: Tensor,
+    inverse: Tensor,
+    window: Tensor | None,
+    weight: Tensor | None,
+    backend: str,
+    save_states: bool,
+) -> tuple[Tensor, Tensor]:
+    y = x.new_empty(x.shape, dtype=accumulation_dtype(x))
+    return y, _saved_states(x, dt_weight, A, backend, save_states)
+
+
+@torch.library.custom_op("mmquad::directional_scan_backward", mutates_args=())
+def directional_scan_backward_op(
+    dy: Tensor,
+    x: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D_skip: Tensor,
+    order: Tensor,
+    inverse: Tensor,
+    window: Tensor | None,
+    weight: Tensor | None,
+    states: Tensor,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the first six inputs and of ``weight`` (empty without one), contiguous."""
+    tables = Order(order, inverse, window, weight)
+    with torch.autocast(x.device.type, enabled=False):
+        inputs = _widened(backend, x, z, dt_weight, dt_bias, A, D_skip)
+        upstream = dy.to(accumulation_dtype(x)).contiguous()
+        gradients = _backend(backend).backward(upstream, *inputs, tables, states)
+        dweight = x.new_empty(0) if gradients.weight is None else gradients.weight
+        templates = (x, z, dt_weight, dt_bias, A, D_skip, x if weight is None else weight)
+        results = (*gradients[:-1], dweight)
+        return tuple(  # type: ignore[return-value]
+            result.to(template.dtype).contiguous()
+            for result, template in zip(results, templates, strict=True)
+        )
+
+
+@directional_scan_backward_op.register_fake
+def _directional_scan_backward_fake(
+    dy: Tensor,
+    x: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D_skip: Tensor,
+    order: Tensor,
+    inverse: Tensor,
+    window: Tensor | None,
+    weight: Tensor | None,
+    states: Tensor,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dweight = x.new_empty(0) if weight is None else weight.new_empty(weight.shape)
+    inputs = (x, z, dt_weight, dt_bias, A, D_skip)
+    return (*(i.new_empty(i.shape) for i in inputs), dweight)  # type: ignore[return-value]
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    *tensors, backend, save_states = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+    ctx.backend = backend
+    ctx.can_differentiate = save_states
+
+
+def _backward(ctx, dy: Tensor | None, dstates: Tensor | None) -> tuple[Tensor | None, ...]:
+    if dy is None:
+        return (None,) * 12
+    if not ctx.can_differentiate:
+        raise RuntimeError(
+            "mmquad::directional_scan was called with save_states=False and cannot be "
+            "differentiated; call mmquad.ops.directional_scan, which decides that by itself"
+        )
+    *gradients, dweight = directional_scan_backward_op(dy, *ctx.saved_tensors, ctx.backend)
+    has_weight = ctx.saved_tensors[9] is not None
+    return (*gradients, None, None, None, dweight if has_weight else None, None, None)
+
+
+directional_scan_op.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _register_flops() -> None:
+    def formula(x_shape, z_shape, dt_weight_shape, dt_bias_shape, A_shape, *_, **__) -> int:
+        batch, length, channels = x_shape
+        directions, _, states = A_shape
+        projection = 2 * batch * length * directions * channels * dt_weight_shape[2]
+        return projection + selective_scan_flops(
+            batch, length, directions * channels, states, skip=True
+        )
+
+    register_flop_formula(torch.ops.mmquad.directional_scan)(formula)
+
+
+_register_flops()

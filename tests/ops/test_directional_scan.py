@@ -1,0 +1,344 @@
+"""Every backend of the fused op, output and gradients, against its parts under autograd."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmquad.ops import directional_scan
+from mmquad.ops.directional_scan import BACKENDS
+from mmquad.ops.selective_scan import selective_scan_reference
+from mmquad.ops.tokens import (
+    gather_tokens,
+    gather_tokens_windowed,
+    merge_tokens,
+    merge_tokens_windowed,
+)
+from mmquad.scans import CrossScan, QuadScan
+
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
+CPU = torch.device("cpu")
+NAMES = ("x", "z", "dt_weight", "dt_bias", "A", "D_skip", "weight")
+
+
+def _backends() -> list:
+    """All by name; those that cannot run here are skipped with the reason they give."""
+    return [
+        pytest.param(
+            backend.name,
+            marks=pytest.mark.skipif(
+                bool(backend.unavailable()), reason="; ".join(backend.unavailable())
+            ),
+        )
+        for backend in BACKENDS
+    ]
+
+
+every_backend = pytest.mark.parametrize("backend", _backends())
+
+
+class Case(NamedTuple):
+    batch: int
+    height: int
+    width: int
+    channels: int
+    directions: int
+    states: int
+    ranks: int
+    windows: bool
+
+
+CASES = [
+    Case(1, 1, 1, 1, 1, 1, 1, False),
+    Case(2, 1, 2, 5, 4, 16, 2, False),
+    Case(2, 7, 7, 33, 4, 1, 3, False),
+    Case(3, 7, 9, 8, 1, 2, 1, False),
+    Case(1, 8, 8, 70, 2, 8, 5, False),
+    Case(2, 5, 13, 96, 2, 1, 3, True),
+    Case(5, 14, 14, 12, 2, 4, 1, True),
+    Case(1, 10, 13, 40, 2, 16, 2, True),
+    Case(9, 3, 2, 300, 4, 2, 20, False),
+]
+
+
+class Sample(NamedTuple):
+    """Inputs of the op; ``leaves`` are those with a gradient, by name."""
+
+    leaves: dict[str, Tensor]
+    tables: dict[str, Tensor]
+    upstream: Tensor
+
+
+def make(case: Case, dtype: torch.dtype) -> Sample:
+    generator = torch.Generator().manual_seed(sum(case))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    batch, length = case.batch, case.height * case.width
+    wide = torch.promote_types(dtype, torch.float32)
+    k, d, n, r = case.directions, case.channels, case.states, case.ranks
+    leaves = {
+        "x": normal(batch, length, d).to(dtype),
+        "z": normal(batch, length, k * (r + 2 * n)).to(dtype),
+        "dt_weight": normal(k, d, r).mul_(r**-0.5).to(wide),
+        "dt_bias": normal(k, d).to(wide),
+        "A": -normal(k, d, n).exp().to(wide),
+        "D_skip": normal(k, d).to(wide),
+    }
+    if case.windows:
+        quad = QuadScan((1, -1)).tables(case.height, case.width, CPU)
+        tables = {"order": quad.order, "inverse": quad.inverse, "window": quad.window}
+        # Between none and all four windows per sample, though the network always chooses one.
+        leaves["weight"] = (normal(batch, 4) > 0).to(wide)
+    else:
+        cross = CrossScan().tables(case.height, case.width, CPU)
+        tables = {"order": cross.order[:, :k], "inverse": cross.inverse[:, :k]}
+    return Sample(leaves, tables, normal(batch, length, d).to(wide))
+
+
+def parts(order, inverse, x, z, dt_weight, dt_bias, A, D_skip, window=None, weight=None) -> Tensor:
+    """The layer as separate public functions, whose gradient is autograd's."""
+    directions, dim, ranks = dt_weight.shape
+    states = A.shape[2]
+    z = z.unflatten(2, (directions, -1)).flatten(2)  # gathered like x, own columns picked after
+    if window is None:
+        xs, zs = gather_tokens(x, order, inverse), gather_tokens(z, order, inverse)
+    else:
+        xs = gather_tokens_windowed(x, weight, order, inverse, window)
+        zs = gather_tokens_windowed(z, weight, order, inverse, window)
+    zs = zs.unflatten(3, (directions, -1))
+    zs = torch.stack([zs[:, :, k, k] for k in range(directions)], dim=2)
+    rank, B, C = zs.split([ranks, states, states], dim=-1)
+    y, _ = selective_scan_reference(
+        xs.flatten(2).transpose(1, 2),
+        torch.einsum("blkr,kdr->bkdl", rank, dt_weight).flatten(1, 2),
+        A.flatten(0, 1),
+        B.permute(0, 2, 3, 1),
+        C.permute(0, 2, 3, 1),
+        D_skip.flatten(),
+        dt_bias.flatten(),
+        True,
+    )
+    ys = y.transpose(1, 2).unflatten(2, (directions, dim))
+    if window is None:
+        return merge_tokens(ys, order, inverse)
+    return merge_tokens_windowed(ys, weight, order, inverse, window)
+
+
+def forward_backward(function, sample: Sample, dtype: torch.dtype | None = None) -> dict:
+    """Output and all gradients; inputs converted to ``dtype`` if one is given."""
+    leaves = {
+        name: value.detach().to(dtype or value.dtype).requires_grad_()
+        for name, value in sample.leaves.items()
+    }
+    y = function(**sample.tables, **leaves)
+    grads = torch.autograd.grad(y, list(leaves.values()), sample.upstream.to(y.dtype))
+    return {"y": y.detach(), **dict(zip(leaves, grads, strict=True))}
+
+
+@functools.cache
+def expected_of(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
+    """In float64, from inputs rounded to ``dtype``."""
+    return forward_backward(parts, make(case, dtype), torch.float64)
+
+
+def on(backend: str):
+    return lambda **inputs: directional_scan(**inputs, backend=backend)
+
+
+def assert_close(actual: dict, expected: dict, tolerance: float) -> None:
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        assert value.isfinite().all(), name
+        difference = (value.double() - expected[name]).norm()
+        assert difference <= tolerance * expected[name].norm() + 1e-30, (
+            f"{name}: relative error {difference / expected[name].norm():.2e} > {tolerance}"
+        )
+
+
+@contextmanager
+def uninitialised_memory_is_nan() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        assert torch.empty(3).isnan().all()
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_its_parts(case: Case, dtype: torch.dtype, backend: str) -> None:
+    sample = make(case, dtype)
+    with uninitialised_memory_is_nan():
+        actual = forward_backward(on(backend), sample)
+    assert actual["y"].dtype == torch.promote_types(dtype, torch.float32)
+    for name, leaf in sample.leaves.items():
+        assert (actual[name].dtype, actual[name].shape) == (leaf.dtype, leaf.shape), name
+    expected = expected_of(case, dtype)
+    # Sums that cancel: a window's gradient is a difference of two large ones.
+    tolerance = TOLERANCE[dtype] * (1 if dtype == torch.float64 else 2)
+    assert_close(actual, expected, tolerance)
+
+
+@pytest.mark.slow
+@every_backend
+@pytest.mark.parametrize(
+    "case", [Case(1, 56, 56, 32, 2, 1, 2, True), Case(1, 60, 70, 8, 4, 2, 1, False)]
+)
+def test_long_sequences(case: Case, backend: str) -> None:
+    if backend == "reference":
+        pytest.skip("too slow; the chunked form in float64 is held to it on shorter sequences")
+    sample = make(case, torch.float32)
+    assert_close(
+        forward_backward(on(backend), sample),
+        forward_backward(on("chunked"), sample, torch.float64),
+        TOLERANCE[torch.float32] * 2,
+    )
+
+
+@every_backend
+def test_longest_sequence_with_slow_decay(backend: str) -> None:
+    if backend == "reference":
+        pytest.skip("too slow; the chunked form in float64 is held to it on shorter sequences")
+    sample = make(Case(1, 200, 336, 3, 1, 1, 1, False), torch.float32)
+    sample.leaves["A"].fill_(-1e-3)
+    inputs = {**sample.leaves, **sample.tables}
+    wide = {n: v.double() if v.is_floating_point() else v for n, v in inputs.items()}
+    with torch.no_grad():
+        actual = directional_scan(**inputs, backend=backend)
+        expected = directional_scan(**wide, backend="chunked")
+    assert_close({"y": actual}, {"y": expected}, TOLERANCE[torch.float32])
+
+
+@every_backend
+@pytest.mark.parametrize("decay", [-1e-4, -1.0, -16.0, -1e3])
+@pytest.mark.parametrize("bias", [-30.0, -10.0, 0.0, 19.99, 20.0, 20.01, 88.0, 100.0])
+def test_extreme_steps_and_decays(bias: float, decay: float, backend: str) -> None:
+    sample = make(Case(1, 4, 17, 3, 2, 1, 1, False), torch.float32)
+    sample.leaves["dt_bias"].fill_(bias)
+    sample.leaves["dt_weight"].mul_(0.01)
+    sample.leaves["A"].fill_(decay)
+    actual = forward_backward(on(backend), sample)
+    expected = forward_backward(parts, sample, torch.float64)
+    for name, value in actual.items():
+        assert value.isfinite().all(), name
+        # Where every gradient underflows float32, nothing is left to compare.
+        scale = expected[name].norm().clamp(min=1e-30)
+        assert (value.double() - expected[name]).norm() <= 1e-4 * scale + 1e-6, name
+    assert_close({"y": actual["y"]}, {"y": expected["y"]}, TOLERANCE[torch.float32])
+
+
+@every_backend
+def test_memory_layout_does_not_matter(backend: str) -> None:
+    sample = make(CASES[5], torch.float32)
+    plain = forward_backward(on(backend), sample)
+    strided = {
+        name: torch.stack([value, torch.full_like(value, torch.nan)], -1)[..., 0]
+        for name, value in sample.leaves.items()
+    }
+    tables = {
+        name: torch.stack([value, value + 1], -1)[..., 0] for name, value in sample.tables.items()
+    }
+    again = forward_backward(on(backend), Sample(strided, tables, sample.upstream))
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    assert again["y"].is_contiguous()
+
+
+@every_backend
+def test_twenty_runs_agree_bit_for_bit_and_thread_counts_agree(backend: str) -> None:
+    sample = make(CASES[6], torch.float32)
+    threads = torch.get_num_threads()
+    runs = []
+    try:
+        for i in range(20 if backend != "reference" else 4):
+            torch.set_num_threads(1 + i % 2)
+            runs.append(forward_backward(on(backend), sample))
+    finally:
+        torch.set_num_threads(threads)
+    for i, run in enumerate(runs):
+        for name, value in run.items():
+            assert torch.equal(value, runs[i % 2][name]), name
+            # PyTorch splits some of its own sums by threads; the kernels do not.
+            if backend == "native":
+                assert torch.equal(value, runs[0][name]), name
+            torch.testing.assert_close(value, runs[0][name], rtol=1e-5, atol=1e-5)
+
+
+@every_backend
+@pytest.mark.parametrize("windows", [False, True])
+def test_gradcheck(windows: bool, backend: str) -> None:
+    sample = make(Case(2, 3, 3, 4, 2, 2, 2, windows), torch.float64)
+    # A weight is 0 or 1 and its gradient straight-through: numbers around it mean nothing.
+    names = [name for name in sample.leaves if name != "weight"]
+    fixed = {name: value for name, value in sample.leaves.items() if name == "weight"}
+
+    def function(*tensors: Tensor) -> Tensor:
+        inputs = dict(zip(names, tensors, strict=True))
+        return directional_scan(**inputs, **fixed, **sample.tables, backend=backend)
+
+    assert torch.autograd.gradcheck(function, [sample.leaves[n].requires_grad_() for n in names])
+
+
+@every_backend
+@pytest.mark.parametrize("case", [CASES[3], CASES[5]], ids=str)
+def test_opcheck(case: Case, backend: str) -> None:
+    sample = make(case, torch.float32)
+    leaves = {name: value.requires_grad_() for name, value in sample.leaves.items()}
+    tables = [sample.tables.get(name) for name in ("order", "inverse", "window")]
+    arguments = (*(leaves[n] for n in NAMES[:-1]), *tables, leaves.get("weight"), backend, True)
+    torch.library.opcheck(torch.ops.mmquad.directional_scan.default, arguments)
+    detached = [a.detach() if isinstance(a, Tensor) else a for a in arguments[:-2]]
+    _, states = torch.ops.mmquad.directional_scan(*detached, backend, True)
+    backward = (sample.upstream, *detached, states, backend)
+    torch.library.opcheck(torch.ops.mmquad.directional_scan_backward.default, backward)
+
+
+@every_backend
+def test_states_are_float32_under_autocast(backend: str) -> None:
+    sample = make(CASES[5], torch.bfloat16)
+    plain = forward_backward(on(backend), sample)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = forward_backward(on(backend), sample)
+    assert all(torch.equal(plain[name], mixed[name]) for name in plain)
+
+
+def test_nothing_is_saved_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = make(CASES[5], torch.float32)
+    inputs = {**sample.leaves, **sample.tables}
+    with torch.inference_mode():
+        assert not directional_scan(**inputs).requires_grad
+    arguments = [inputs.get(n) for n in (*NAMES[:-1], "order", "inverse", "window", "weight")]
+    leaf = arguments[0].requires_grad_()
+    y, states = torch.ops.mmquad.directional_scan(*arguments, "chunked", False)
+    assert states.numel() == 0
+    with pytest.raises(RuntimeError, match="save_states=False"):
+        torch.autograd.grad(y.sum(), leaf)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("x", lambda v: v[0], "x must have three axes"),
+        ("z", lambda v: v[..., 1:], r"z must be \(2, 65, 10\) with B=2 L=65 D=96 K=2 N=1 R=3"),
+        ("A", lambda v: v.to(torch.cfloat), "A must be real and floating point"),
+        ("order", lambda v: v[:1], r"order must be \(2, 2, 65\)"),
+        ("order", lambda v: v.int(), "order must be int64"),
+        ("window", lambda v: None, "window and weight go together"),
+        ("x", lambda v: v.long(), "x must be real and floating point"),
+    ],
+)
+def test_errors_say_what_was_expected(name, change, message) -> None:
+    sample = make(CASES[5], torch.float32)
+    inputs = {**sample.leaves, **sample.tables}
+    inputs[name] = change(inputs[name])
+    with pytest.raises(ValueError, match=message):
+        directional_scan(**inputs)
