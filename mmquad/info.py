@@ -8,11 +8,12 @@ import torch
 
 from mmquad.environment import find_problems, report
 from mmquad.ops.backend import ENVIRONMENT_VARIABLE, BackendSet, requested_backend
+from mmquad.ops.directional_scan import BACKENDS as DIRECTIONAL_SCAN
 from mmquad.ops.selective_scan import BACKENDS as SELECTIVE_SCAN
 
 __all__ = ["OPS", "describe_backends", "describe_threads", "main"]
 
-OPS = (SELECTIVE_SCAN,)
+OPS = (DIRECTIONAL_SCAN, SELECTIVE_SCAN)
 
 
 def describe_threads() -> str:
@@ -34,7 +35,7 @@ def describe_backends(ops: Sequence[BackendSet] = OPS) -> str:
     for op in ops:
         lines += ["", op.op]
         if requested != "auto" and requested not in op.names:
-            lines.append(f"  error: there is no backend {requested!r}; there are {op.names}")
+            lines.append(f"  has no backend {requested!r}: a call raises; there are {op.names}")
         chosen = _chosen(op, requested)
         for backend in op:
             reasons = backend.unavailable()
@@ -51,14 +52,14 @@ def _chosen(op: BackendSet, requested: str) -> str | None:
 
 
 def main() -> int:
-    """Print everything; 1 if a run would fail."""
+    """Print everything; 1 if every run would fail."""
     problems = find_problems()
     print("\n".join([report(problems), "", describe_threads(), describe_backends()]))
     requested = requested_backend()
-    known = requested == "auto" or all(
+    runs_somewhere = requested == "auto" or any(
         requested in op.names and not op[requested].unavailable() for op in OPS
     )
-    return int(not known or any(problem.severity == "error" for problem in problems))
+    return int(not runs_somewhere or any(problem.severity == "error" for problem in problems))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from mmquad.ops.selective_scan import selective_scan_flops
 
 __all__ = ["Complexity", "count_complexity"]
 
-_MATRIX_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
+# directional_scan: its projection of step sizes, a matrix product in every other formulation.
+_MATRIX_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "directional_scan"}
 
 
 @dataclass(frozen=True)
@@ -101,4 +102,16 @@ def _scan_formulas(scans: Counter[str]) -> dict[Any, Callable[..., int]]:
         )
         return 0
 
-    return {torch.ops.mmquad.selective_scan: selective_scan}
+    def directional_scan(x, z, dt_weight, dt_bias, A, *_: Any, **__: Any) -> int:
+        batch, length, channels = x
+        directions, _channels, ranks = dt_weight
+        scans["directional_scan"] += selective_scan_flops(
+            batch, length, directions * channels, A[2], skip=True
+        )
+        return 2 * batch * length * directions * channels * ranks
+
+    operators = torch.ops.mmquad
+    return {
+        operators.selective_scan: selective_scan,
+        operators.directional_scan: directional_scan,
+    }

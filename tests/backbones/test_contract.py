@@ -270,7 +270,7 @@ def test_built_by_name_from_every_library() -> None:
         "        model = import_module(f'{library}.registry').MODELS.build(config)\n"
         "        print(library, type(model).__name__, model.out_channels)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     expected = [f"{name} {case.type} {case.channels}" for name in libraries for case in BACKBONES]
     assert done.stdout.splitlines()[-len(expected) :] == expected
