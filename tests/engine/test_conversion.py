@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
@@ -99,14 +100,18 @@ def test_other_settings_are_refused_unless_asked_for(source: Path, tmp_path: Pat
 
 
 def test_mmpretrain_classifier_takes_the_whole_file(source: Path, tmp_path: Path):
-    mmpretrain = pytest.importorskip("mmpretrain.models")
+    pytest.importorskip("mmpretrain.models")
     target = tmp_path / "converted.pth"
     convert_quadmamba_file(source, target)
     backbone = {"type": "mmquad.QuadMamba", "arch": SMALL, "out_indices": (3,)}
-    classifier = mmpretrain.ImageClassifier(
-        backbone={**backbone, "quadtree": "released"},
-        neck={"type": "GlobalAveragePooling"},
-        head={"type": "LinearClsHead", "num_classes": 5, "in_channels": 64},
+    classifier = MODELS.build(
+        {
+            "type": "ImageClassifier",
+            "_scope_": "mmpretrain",  # whatever scope an earlier test has left as the default
+            "backbone": {**backbone, "quadtree": "released"},
+            "neck": {"type": "GlobalAveragePooling"},
+            "head": {"type": "LinearClsHead", "num_classes": 5, "in_channels": 64},
+        }
     )
     weights = CheckpointLoader.load_checkpoint(str(target))["state_dict"]
     assert classifier.load_state_dict(weights, strict=True)
