@@ -83,8 +83,10 @@ class VisionBackbone(BaseModule):
         init_cfg = self.init_cfg
         configs = init_cfg if isinstance(init_cfg, list) else [init_cfg] if init_cfg else []
         self.init_cfg = [config for config in configs if config["type"] != "Pretrained"] or None
-        super().init_weights()
-        self.init_cfg = init_cfg
+        try:
+            super().init_weights()
+        finally:
+            self.init_cfg = init_cfg
         for config in configs:
             if config["type"] == "Pretrained":
                 self._load_pretrained(**{k: v for k, v in config.items() if k != "type"})
