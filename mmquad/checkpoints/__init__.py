@@ -3,6 +3,7 @@
 from mmquad.checkpoints.files import CheckpointFileError, file_sha256, read_checkpoint
 from mmquad.checkpoints.loading import (
     CheckpointMismatchError,
+    check_fit,
     check_settings,
     extract_state_dict,
     load_strict,
@@ -12,6 +13,7 @@ from mmquad.checkpoints.quadmamba import convert_quadmamba
 __all__ = [
     "CheckpointFileError",
     "CheckpointMismatchError",
+    "check_fit",
     "check_settings",
     "convert_quadmamba",
     "extract_state_dict",

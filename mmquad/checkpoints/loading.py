@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "CheckpointMismatchError",
+    "check_fit",
     "check_settings",
     "extract_state_dict",
     "load_strict",
@@ -87,7 +88,7 @@ def check_settings(
         )
 
 
-def load_strict(
+def check_fit(
     model: nn.Module,
     state_dict: Mapping[str, Tensor],
     *,
@@ -95,10 +96,10 @@ def load_strict(
     may_miss: Sequence[str] = (),
     may_ignore: Sequence[str] = (),
 ) -> None:
-    """Copy ``state_dict`` into ``model``; anything that does not fit raises before a value changes.
+    """Compare the names and shapes of ``state_dict`` with those of ``model``.
 
     Args:
-        model: The module to fill.
+        model: The module that is to be filled.
         state_dict: Names and tensors.
         source: Where they come from, for the message.
         may_miss: Prefixes of model entries that the checkpoint may lack.
@@ -124,6 +125,22 @@ def load_strict(
             + _listing("wrong shape", shapes)
             + _advice(own, state_dict)
         )
+
+
+def load_strict(
+    model: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    *,
+    source: str,
+    may_miss: Sequence[str] = (),
+    may_ignore: Sequence[str] = (),
+) -> None:
+    """Copy ``state_dict`` into ``model``; anything that does not fit raises before a value changes.
+
+    The arguments and the error are those of :func:`check_fit`.
+    """
+    check_fit(model, state_dict, source=source, may_miss=may_miss, may_ignore=may_ignore)
+    own = model.state_dict()
     model.load_state_dict({k: v for k, v in state_dict.items() if k in own}, strict=False)
 
 

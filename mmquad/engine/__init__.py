@@ -1,5 +1,6 @@
 """Training engine: launching, checks made before a run, hooks."""
 
 from mmquad.engine.seeding import EpochSeedHook, seed_worker
+from mmquad.engine.strict_weights import StrictWeightsHook
 
-__all__ = ["EpochSeedHook", "seed_worker"]
+__all__ = ["EpochSeedHook", "StrictWeightsHook", "seed_worker"]

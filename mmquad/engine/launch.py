@@ -12,6 +12,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmquad.checkpoints import CheckpointMismatchError
 from mmquad.compat import load_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
 from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
@@ -21,6 +22,7 @@ from mmquad.environment import find_problems
 
 __all__ = ["Plan", "plan_test", "plan_training", "run_test", "run_training"]
 
+_STRICT_WEIGHTS = {"type": "mmquad.StrictWeightsHook"}
 TASKS = {"mmdet": "det", "mmseg": "seg", "mmpretrain": "cls"}
 
 
@@ -111,6 +113,7 @@ def plan_test(
     plan = _load(config, work_dir, data_root, cfg_options, launcher)
     plan.cfg.load_from = checkpoint
     plan.cfg.resume = False
+    plan.cfg.custom_hooks = [*(plan.cfg.get("custom_hooks") or []), _STRICT_WEIGHTS]
     if show or show_dir:
         add_visualization(plan.cfg, show=show, show_dir=show_dir, wait_time=wait_time)
     if tta:
@@ -130,9 +133,15 @@ def run_training(plan: Plan) -> None:
 
 
 def run_test(plan: Plan) -> dict[str, float]:
-    """Test as planned and return the metrics."""
+    """Test as planned and return the metrics.
+
+    Raises:
+        SetupError: If the checkpoint does not fit the model.
+    """
     try:
         return _build_runner(plan).test()
+    except CheckpointMismatchError as error:
+        raise SetupError(str(error)) from error
     finally:
         _leave_process_group()
 
