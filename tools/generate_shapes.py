@@ -15,7 +15,7 @@ from mmquad.datasets import (
 # The folder and the numbers of training and validation images are those of the demo configs.
 FORMATS = {
     "coco": (generate_shapes_coco, "data/shapes_coco", 600, 80),
-    "ade20k": (generate_shapes_ade, "data/shapes_ade", 400, 80),
+    "ade20k": (generate_shapes_ade, "data/shapes_ade", 600, 80),
     "imagenet": (generate_shapes_imagenet, "data/shapes_imagenet", 1600, 400),
 }
 

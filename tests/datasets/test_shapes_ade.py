@@ -10,7 +10,7 @@ from mmquad.datasets import (
     generate_shapes_ade,
     generate_shapes_coco,
 )
-from mmquad.datasets.shapes_ade import label_map
+from mmquad.datasets.shapes_ade import SEGMENTATION_PARAMS, label_map
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_every_class_and_the_ignored_outlines_occur(root):
 
 
 def test_the_scenes_are_those_of_the_coco_set(root, tmp_path):
-    coco = generate_shapes_coco(tmp_path / "coco", 2, 1)
+    coco = generate_shapes_coco(tmp_path / "coco", 2, 1, scene_params=SEGMENTATION_PARAMS)
     one = (coco / "train2017" / f"{2:012d}.jpg").read_bytes()
     assert one == (root / "images" / "training" / f"ADE_train_{2:08d}.jpg").read_bytes()
 

@@ -11,17 +11,17 @@ _base_ = [
 ]
 
 model = dict(
-    data_preprocessor=dict(size=(128, 128)),
+    data_preprocessor=dict(size=(96, 96)),
     decode_head=dict(num_classes=5),
     auxiliary_head=dict(num_classes=5),
 )
-max_iters = 600
-train_cfg = dict(max_iters=max_iters, val_interval=100)
-optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=dict(_delete_=True, max_norm=5.0))
+max_iters = 1600
+train_cfg = dict(max_iters=max_iters, val_interval=200)
+optim_wrapper = dict(optimizer=dict(lr=6e-4), clip_grad=dict(_delete_=True, max_norm=5.0))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type="PolyLR", power=1.0, by_epoch=False, begin=50, end=max_iters),
 ]
-auto_scale_lr = dict(base_batch_size=16)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=100))
+auto_scale_lr = dict(base_batch_size=8)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=200))
 randomness = dict(seed=0)

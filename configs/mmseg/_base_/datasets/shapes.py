@@ -9,7 +9,7 @@ metainfo = dict(
     classes=("background", "disc", "rectangle", "triangle", "star"),
     palette=[[238, 232, 213], [220, 50, 47], [38, 139, 210], [133, 153, 0], [211, 54, 190]],
 )
-crop_size = (128, 128)
+crop_size = (96, 96)
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", reduce_zero_label=True),
@@ -30,7 +30,7 @@ _dataset = dict(
     reduce_zero_label=True,
 )
 train_dataloader = dict(
-    batch_size=8, num_workers=0, dataset=dict(pipeline=train_pipeline, **_dataset)
+    batch_size=4, num_workers=0, dataset=dict(pipeline=train_pipeline, **_dataset)
 )
 val_dataloader = dict(
     num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline, **_dataset)
