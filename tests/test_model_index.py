@@ -1,0 +1,77 @@
+"""model-index.yml and the metafiles agree with the configs, and the tables with them."""
+
+import copy
+import runpy
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+from mmquad.compat import load_config
+from mmquad.engine.zoo import read_metafiles, zoo_pages
+
+ROOT = Path(__file__).parents[1]
+METAFILES = read_metafiles(ROOT)
+MODELS = [model for content in METAFILES for model in content["Models"]]
+
+
+def test_every_config_but_the_demos_is_listed_once():
+    leaves = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.glob("configs/*/quadmamba/*.py")
+        if "-demo_" not in path.name
+    }
+    listed = [model["Config"] for model in MODELS]
+    assert sorted(listed) == sorted(leaves)
+    assert all(model["Name"] == Path(model["Config"]).stem for model in MODELS)
+
+
+def test_collections_have_what_the_libraries_expect():
+    names = [c["Name"] for content in METAFILES for c in content["Collections"]]
+    assert len(set(names)) == len(names)
+    for content in METAFILES:
+        (collection,) = content["Collections"]
+        assert set(collection) == {"Name", "Metadata", "Paper", "README", "Code"}
+        assert {model["In Collection"] for model in content["Models"]} == {collection["Name"]}
+        assert (ROOT / collection["README"]).is_file()
+
+
+def test_every_figure_says_where_it_is_from():
+    results = [result for model in MODELS for result in model.get("Results", [])]
+    assert len(results) >= 4 + 2 * 3 + 3
+    for result in results:
+        assert set(result) == {"Task", "Dataset", "Metrics", "Source"}
+
+
+@pytest.mark.parametrize("content", METAFILES, ids=lambda c: c["Collections"][0]["Name"])
+def test_parameters_are_those_of_the_configs(content: dict):
+    for model in content["Models"]:
+        cfg = load_config(str(ROOT / model["Config"]))
+        init_default_scope(cfg.default_scope)
+        registry = import_module(f"{cfg.default_scope}.registry").MODELS
+        with torch.device("meta"):  # shapes without values
+            built = registry.build(copy.deepcopy(cfg.model))
+        count = sum(p.numel() for p in built.parameters())
+        assert model["Metadata"]["Parameters"] == count, model["Name"]
+
+
+def test_figures_are_those_the_configs_name():
+    for model in MODELS:
+        text = (ROOT / model["Config"]).read_text()
+        for result in model.get("Results", []):
+            assert all(str(value) in text for value in result["Metrics"].values()), model["Name"]
+
+
+def test_tables_are_up_to_date(monkeypatch, capsys):
+    pages = zoo_pages(ROOT)
+    assert len(pages) == 3
+    for path, text in pages.items():
+        assert path.read_text() == text
+        assert text.count("\n| [") == text.count("](", text.index("---"))
+    tool = ROOT / "tools" / "generate_zoo_tables.py"
+    monkeypatch.setattr(sys, "argv", [tool.name, "--check"])
+    runpy.run_path(str(tool), run_name="__main__")
+    assert capsys.readouterr().out == "all up to date\n"
