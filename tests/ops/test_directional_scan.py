@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mmquad.ops import directional_scan
 from mmquad.ops.directional_scan import BACKENDS
@@ -271,6 +272,19 @@ def test_twenty_runs_agree_bit_for_bit_and_thread_counts_agree(backend: str) -> 
             if backend == "native":
                 assert torch.equal(value, runs[0][name]), name
             torch.testing.assert_close(value, runs[0][name], rtol=1e-5, atol=1e-5)
+
+
+@every_backend
+@pytest.mark.parametrize("case", [CASES[3], CASES[5]], ids=str)
+def test_activation_checkpointing_changes_nothing(case: Case, backend: str) -> None:
+    sample = make(case, torch.float32)
+    plain = forward_backward(on(backend), sample)
+
+    def recomputed(**inputs: Tensor) -> Tensor:
+        return checkpoint(on(backend), use_reentrant=False, **inputs)
+
+    again = forward_backward(recomputed, sample)
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
 
 
 @every_backend

@@ -240,9 +240,10 @@ def _backward(ctx, dy: Tensor | None, dstates: Tensor | None) -> tuple[Tensor | 
             "mmquad::directional_scan was called with save_states=False and cannot be "
             "differentiated; call mmquad.ops.directional_scan, which decides that by itself"
         )
-    *gradients, dweight = directional_scan_backward_op(dy, *ctx.saved_tensors, ctx.backend)
-    has_weight = ctx.saved_tensors[9] is not None
-    return (*gradients, None, None, None, dweight if has_weight else None, None, None)
+    saved = ctx.saved_tensors  # once: activation checkpointing refuses a second look
+    *gradients, dweight = directional_scan_backward_op(dy, *saved, ctx.backend)
+    weight = saved[9]
+    return (*gradients, None, None, None, None if weight is None else dweight, None, None)
 
 
 directional_scan_op.register_autograd(_backward, setup_context=_setup_context)

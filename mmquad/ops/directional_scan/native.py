@@ -44,6 +44,10 @@ def native_unavailable() -> list[str]:
     return [] if problem is None else [problem]
 
 
+# As in mmquad.ops.backend: torch.compile asks once and does not trace the import.
+native_unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def native_forward(
     x: Tensor,
     z: Tensor,
