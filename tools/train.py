@@ -6,6 +6,7 @@ import os
 
 from mmengine.config import DictAction
 
+from mmquad.engine.cpu import end_cpu_process
 from mmquad.engine.errors import SetupError, exit_with
 from mmquad.engine.launch import plan_training, run_training
 
@@ -61,6 +62,7 @@ def main() -> None:
         )
         if not args.check:
             run_training(plan)
+            end_cpu_process(args.launcher)
     except SetupError as error:
         exit_with(error)
 

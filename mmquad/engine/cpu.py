@@ -4,15 +4,23 @@ Its launcher selects a CUDA device whatever the backend, its DDP call names a CU
 SyncBN exists for GPUs only.
 """
 
+import atexit
 import datetime
 import os
+import sys
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
 from mmquad.engine.errors import SetupError
 
-__all__ = ["adapt_config_to_cpu", "init_cpu_process_group", "replace_sync_bn"]
+__all__ = [
+    "adapt_config_to_cpu",
+    "end_cpu_process",
+    "init_cpu_process_group",
+    "replace_sync_bn",
+]
 
 _SYNC_BN = {"SyncBN", "MMSyncBN", "NaiveSyncBN", "naiveSyncBN"}
 
@@ -94,3 +102,17 @@ def init_cpu_process_group(cfg: Config) -> None:
         )
     timeout = (cfg.get("env_cfg") or {}).get("dist_cfg", {}).get("timeout", 1800)
     dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout))
+
+
+def end_cpu_process(launcher: str) -> None:
+    """End a finished process of a CPU launch with status 0; return if it is none.
+
+    Seen once in some fifty launches: the C++ threads behind gloo abort the process while the
+    interpreter is torn down, which fails a run whose work is done.
+    """
+    if launcher != "pytorch" or torch.cuda.is_available():
+        return
+    atexit._run_exitfuncs()  # loggers such as wandb finish their uploads there
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

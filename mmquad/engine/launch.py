@@ -4,6 +4,8 @@ The library is the one of the config's ``default_scope``. Everything that can be
 without building the model is found here first, and raised as a `SetupError`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,10 +128,8 @@ def plan_test(
 
 def run_training(plan: Plan) -> None:
     """Train as planned."""
-    try:
+    with _process_group():
         _build_runner(plan).train()
-    finally:
-        _leave_process_group()
 
 
 def run_test(plan: Plan) -> dict[str, float]:
@@ -139,11 +139,10 @@ def run_test(plan: Plan) -> dict[str, float]:
         SetupError: If the checkpoint does not fit the model.
     """
     try:
-        return _build_runner(plan).test()
+        with _process_group():
+            return _build_runner(plan).test()
     except CheckpointMismatchError as error:
         raise SetupError(str(error)) from error
-    finally:
-        _leave_process_group()
 
 
 def _load(
@@ -257,6 +256,13 @@ def _build_runner(plan: Plan) -> Runner:
     return runner
 
 
-def _leave_process_group() -> None:
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+@contextmanager
+def _process_group() -> Iterator[None]:
+    """Leave the process group at the end, together: rank 0 may still be writing a checkpoint."""
+    try:
+        yield
+        if dist.is_available() and dist.is_initialized():
+            dist.barrier()
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,6 +1,10 @@
 """What is changed in a config so that it runs without CUDA."""
 
+import subprocess
+import sys
+
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group, replace_sync_bn
@@ -62,3 +66,20 @@ def test_process_group_needs_a_launcher(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SetupError, match=r"RANK is not set.*\n.*dist_train\.sh"):
         init_cpu_process_group(Config({}))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for launches without a GPU")
+def test_a_launched_process_ends_without_teardown():
+    """Status 0, exit handlers run, output flushed, and the interpreter is not torn down."""
+    code = (
+        "import atexit, sys, threading\n"
+        "from mmquad.engine.cpu import end_cpu_process\n"
+        "class Loud:\n"
+        "    def __del__(self): print('torn down')\n"
+        "loud = Loud()\n"
+        "atexit.register(print, 'exit handler')\n"
+        "end_cpu_process('none'); print('still here', end='')\n"
+        "end_cpu_process('pytorch'); print('unreachable')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "still hereexit handler\n"
