@@ -29,7 +29,7 @@ SEGMENTATION_PARAMS = SceneParams(
     large_prob=0.0,
     crowd_prob=0.0,
 )
-"""Smaller images of larger objects than for detection: quick to learn at stride 4."""
+"""Smaller images of larger objects than for detection."""
 
 # Raise it with every change that makes the same parameters give other data.
 _VERSION = 1
