@@ -67,9 +67,9 @@ def _widen(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
     return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
 
 
-def _like(value: Tensor, template: Tensor) -> Tensor:
-    """``value`` in the dtype and memory layout of ``template``, as the fakes promise."""
-    return torch.empty_like(template).copy_(value)
+def _like(value: Tensor, template: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """``value`` in the memory layout and (unless given) dtype of ``template``, as fakes promise."""
+    return torch.empty_like(template, dtype=dtype).copy_(value)
 
 
 @torch.library.custom_op("mmquad::selective_scan", mutates_args=())
@@ -89,7 +89,7 @@ def selective_scan_op(
     with _without_autocast(u.device):
         inputs = _widen(dtype, u, delta, A, B, C, D, delta_bias)
         y, last = BACKENDS[backend].forward(*inputs, delta_softplus)
-        return _like(y, torch.empty_like(u, dtype=out_dtype)), last
+        return _like(y, u, out_dtype), last
 
 
 @selective_scan_op.register_fake
