@@ -44,8 +44,10 @@ class ScanMixer(nn.Module):
     def mix(self, x: Tensor) -> Tensor:
         """The scan over the grid, ``[B, H, W, D] -> [B, H, W, D]``."""
         assert isinstance(self.scan, FixedScan)
-        ys = self.ssm(self.scan.to_sequences(x))
-        return self.scan.to_grid(ys, x.shape[1], x.shape[2])
+        height, width = x.shape[1:3]
+        tables = self.scan.tables(height, width, x.device)
+        y = self.ssm.scan_tokens(x.flatten(1, 2), tables.order, tables.inverse)
+        return y.unflatten(1, (height, width))
 
 
 class QuadMixer(ScanMixer):
@@ -74,6 +76,14 @@ class QuadMixer(ScanMixer):
 
     def mix(self, x: Tensor) -> Tensor:
         assert isinstance(self.scan, QuadScan)
+        height, width = x.shape[1:3]
         weight = self.selector(x, self.scan)
-        ys = self.ssm(self.scan.to_sequences(x, weight))
-        return self.scan.to_grid(ys, weight, x.shape[1], x.shape[2])
+        if not self.scan.nested:
+            # The released order sums tokens at some positions: no permutation, no fused op.
+            ys = self.ssm(self.scan.to_sequences(x, weight))
+            return self.scan.to_grid(ys, weight, height, width)
+        tables = self.scan.tables(height, width, x.device)
+        y = self.ssm.scan_tokens(
+            x.flatten(1, 2), tables.order, tables.inverse, tables.window, weight
+        )
+        return y.unflatten(1, (height, width))

@@ -3,9 +3,10 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmquad.ops import selective_scan
+from mmquad.ops import directional_scan, selective_scan
 
 __all__ = ["SelectiveSSM"]
 
@@ -47,6 +48,24 @@ class SelectiveSSM(nn.Module):
         states = torch.arange(1, self.d_state + 1, device=self.A_log.device)
         self.A_log.copy_(states.log().expand_as(self.A_log))
         nn.init.ones_(self.D_skip)
+
+    def scan_tokens(
+        self,
+        x: Tensor,
+        order: Tensor,
+        inverse: Tensor,
+        window: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens ``[B, L, D]`` -> ``[B, L, D]``, in float32 at least, summed over the directions.
+
+        The same as reordering, :meth:`forward` and merging, in one op; tables and weight as in
+        :func:`mmquad.ops.directional_scan`.
+        """
+        # Pointwise, so it may come before the reordering: one product for all directions.
+        z = F.linear(x, self.x_proj.flatten(0, 1))
+        parameters = (self.dt_proj, self.dt_bias, -self.A_log.exp(), self.D_skip)
+        return directional_scan(x, z, *parameters, order, inverse, window, weight)
 
     def forward(self, xs: Tensor) -> Tensor:
         """Sequences ``[B, L, K, D]`` -> ``[B, L, K, D]``, in float32 at least."""
