@@ -30,6 +30,7 @@ from setup_checks import (
     check_venv_modules,
     choose_interpreter,
 )
+from setup_kernels import install_kernels, kernel_sources
 from setup_steps import Environment, elapsed, install_mmcv
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,6 +109,7 @@ def wanted_stamp(
         "torch_chosen": "no" if torch == default else "yes",
         "constraints": digest(constraints),
         "project": digest(project_tables((root / "pyproject.toml").read_text())),
+        "kernels": digest(kernel_sources(root)),
     }
 
 
@@ -149,7 +151,11 @@ def plan(folder: Path, previous: dict[str, str] | None, wanted: dict[str, str]) 
     changed = [key for key in wanted if previous.get(key) != wanted[key]]
     if not changed:
         return "nothing", f"{folder.name} is up to date"
-    files = {"constraints": "requirements/constraints.txt", "project": "pyproject.toml"}
+    files = {
+        "constraints": "requirements/constraints.txt",
+        "project": "pyproject.toml",
+        "kernels": "kernels/",
+    }
     if set(changed) <= set(files):
         names = " and ".join(files[key] for key in changed)
         return "update", f"{names} changed: updating {folder.name}"
@@ -204,6 +210,7 @@ def build(
     install_mmcv(env, MMCV[flavour], pinned(constraints, MMCV[flavour]), interpreter)
     extras = f".[{flavour},dev]"
     env.step(f"mmquad{extras[1:]}", [*install, "--no-build-isolation", "-e", extras])
+    install_kernels(env, interpreter)
     env.step("check", [str(env.python), "-m", "mmquad.environment"])
 
 

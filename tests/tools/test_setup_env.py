@@ -16,19 +16,22 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def setup():
-    """The three set-up modules, imported as `python tools/setup_env.py` imports them."""
+    """The set-up modules, imported as `python tools/setup_env.py` imports them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "tools"))
-        names = ("checks", "steps", "env")
+        names = ("checks", "steps", "kernels", "env")
         yield SimpleNamespace(**{n: importlib.import_module(f"setup_{n}") for n in names})
 
 
 @pytest.fixture
 def repository(tmp_path) -> Path:
-    """A folder with the two files that a stamp depends on."""
+    """A folder with the files that a stamp depends on."""
     (tmp_path / "requirements").mkdir()
     for name in ("requirements/constraints.txt", "pyproject.toml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
+    source = tmp_path / "kernels" / "csrc" / "scan.cpp"
+    source.parent.mkdir(parents=True)
+    source.write_text("int answer() { return 42; }")
     return tmp_path
 
 
@@ -97,16 +100,17 @@ def test_an_environment_of_somebody_else_is_not_touched(setup, repository):
     [
         ("requirements/constraints.txt", "yapf==", "yapf==9"),
         ("pyproject.toml", '"pytest"', '"pytest", "tomli"'),
+        ("kernels/csrc/scan.cpp", "42", "43"),
     ],
 )
-def test_changed_pins_and_dependencies_update(setup, repository, name, old, new):
+def test_changed_pins_dependencies_and_kernels_update(setup, repository, name, old, new):
     finished_environment(setup, repository)
     path = repository / name
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     action, reason = plan_again(setup, repository)
     assert action == "update"
-    assert f"{name} changed" in reason
+    assert f"{name.replace('csrc/scan.cpp', '')} changed" in reason
 
 
 def test_tool_settings_in_pyproject_do_not_matter(setup, repository):
