@@ -8,12 +8,13 @@ import torch
 
 from mmquad.environment import find_problems, report
 from mmquad.ops.backend import ENVIRONMENT_VARIABLE, BackendSet, requested_backend
+from mmquad.ops.causal_conv1d import BACKENDS as CAUSAL_CONV1D
 from mmquad.ops.directional_scan import BACKENDS as DIRECTIONAL_SCAN
 from mmquad.ops.selective_scan import BACKENDS as SELECTIVE_SCAN
 
 __all__ = ["OPS", "describe_backends", "describe_threads", "main"]
 
-OPS = (DIRECTIONAL_SCAN, SELECTIVE_SCAN)
+OPS = (DIRECTIONAL_SCAN, SELECTIVE_SCAN, CAUSAL_CONV1D)
 
 
 def describe_threads() -> str:
@@ -34,6 +35,7 @@ def describe_backends(ops: Sequence[BackendSet] = OPS) -> str:
     ]
     for op in ops:
         lines += ["", op.op]
+        requested = op.requested()
         if requested != "auto" and requested not in op.names:
             lines.append(f"  has no backend {requested!r}: a call raises; there are {op.names}")
         chosen = _chosen(op, requested)

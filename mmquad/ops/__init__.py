@@ -1,7 +1,8 @@
-"""Pure functions on tensors: the selective scan and the token reorderings around it."""
+"""Pure functions on tensors: selective scans, and the reorderings and convolution around them."""
 
 from mmquad.ops.backend import use_backend
+from mmquad.ops.causal_conv1d import causal_conv1d
 from mmquad.ops.directional_scan import directional_scan
 from mmquad.ops.selective_scan import selective_scan
 
-__all__ = ["directional_scan", "selective_scan", "use_backend"]
+__all__ = ["causal_conv1d", "directional_scan", "selective_scan", "use_backend"]

@@ -46,10 +46,18 @@ class Backend:
 
 
 class BackendSet:
-    """The backends of one op, best first."""
+    """The backends of one op, best first.
 
-    def __init__(self, op: str, backends: list[Backend]) -> None:
+    Args:
+        op: Name of the op.
+        backends: In any order.
+        must_have_choice: Refuse to run if context or environment chose a name that is not among
+            them. An op beside the scans leaves that choice to them and makes its own.
+    """
+
+    def __init__(self, op: str, backends: list[Backend], must_have_choice: bool = True) -> None:
         self.op = op
+        self.must_have_choice = must_have_choice
         self._by_name = {
             backend.name: backend
             for backend in sorted(backends, key=lambda backend: -backend.priority)
@@ -67,6 +75,13 @@ class BackendSet:
             raise ValueError(f"{self.op} has no backend {name!r}; there are {self.names}")
         return self._by_name[name]
 
+    def requested(self, argument: str | None = None) -> str:
+        """What :func:`requested_backend` says, as far as it concerns this op."""
+        name = requested_backend(argument)
+        if argument or self.must_have_choice or name in self._by_name:
+            return name
+        return AUTO
+
     def select(self, choice: str | None, **inputs: Any) -> str:
         """Return the name of the backend to run.
 
@@ -77,7 +92,7 @@ class BackendSet:
         Raises:
             ValueError: Unknown name, or the chosen (or every) backend cannot run these inputs.
         """
-        requested = requested_backend(choice)
+        requested = self.requested(choice)
         if requested != AUTO:
             reasons = self._objections(self[requested], inputs)
             if reasons:

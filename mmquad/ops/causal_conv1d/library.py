@@ -1,0 +1,102 @@
+"""Registration with PyTorch: schema, shapes (fake), autograd; and the backends.
+
+Two ops, ``mmquad::causal_conv1d`` and ``mmquad::causal_conv1d_backward``.
+"""
+
+import torch
+from torch import Tensor
+
+from mmquad.ops.backend import Backend, BackendSet
+from mmquad.ops.causal_conv1d.pytorch import causal_conv1d_backward_pytorch, causal_conv1d_pytorch
+
+__all__ = ["BACKENDS", "causal_conv1d_op"]
+
+
+def _nothing() -> list[str]:
+    return []
+
+
+def _anything(**inputs: Tensor | None) -> list[str]:
+    return []
+
+
+# Models name a backend for their scans (native, chunked); the convolution need not have it.
+BACKENDS = BackendSet(
+    "causal_conv1d",
+    [
+        Backend(
+            name="pytorch",
+            priority=10,
+            summary="one convolution on channels-last memory, any device",
+            forward=causal_conv1d_pytorch,
+            backward=causal_conv1d_backward_pytorch,
+            unavailable=_nothing,
+            unsupported=_anything,
+        ),
+    ],
+    must_have_choice=False,
+)
+
+
+@torch.library.custom_op("mmquad::causal_conv1d", mutates_args=())
+def causal_conv1d_op(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: bool, reverse: bool, backend: str
+) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        y = BACKENDS[backend].forward(x, weight, bias, activation, reverse)
+        return y.to(x.dtype).contiguous()
+
+
+@causal_conv1d_op.register_fake
+def _fake(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: bool, reverse: bool, backend: str
+) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("mmquad::causal_conv1d_backward", mutates_args=())
+def causal_conv1d_backward_op(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: bool,
+    reverse: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias; the last in the dtype of weight if there is no bias."""
+    with torch.autocast(x.device.type, enabled=False):
+        gradients = BACKENDS[backend].backward(dy, x, weight, bias, activation, reverse)
+        templates = (x, weight, weight if bias is None else bias)
+        return tuple(  # type: ignore[return-value]
+            gradient.to(template.dtype).contiguous()
+            for gradient, template in zip(gradients, templates, strict=True)
+        )
+
+
+@causal_conv1d_backward_op.register_fake
+def _backward_fake(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: bool,
+    reverse: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dbias = (weight if bias is None else bias).new_empty(weight.shape[0])
+    return x.new_empty(x.shape), weight.new_empty(weight.shape), dbias
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    x, weight, bias, *ctx.options = inputs
+    ctx.save_for_backward(x, weight, bias)
+
+
+def _backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, bias = ctx.saved_tensors
+    dx, dweight, dbias = causal_conv1d_backward_op(dy, x, weight, bias, *ctx.options)
+    return dx, dweight, None if bias is None else dbias, None, None, None
+
+
+causal_conv1d_op.register_autograd(_backward, setup_context=_setup_context)
