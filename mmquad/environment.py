@@ -42,7 +42,7 @@ WINDOWS: dict[str, dict[str, tuple[str, str]]] = {
         "mmpretrain": ("mmpretrain", "==1.2.0"),
     },
 }
-TORCH_WINDOW = ">=2.4"
+TORCH_WINDOW = ">=2.6"
 # What each task imports beyond torch.
 TASKS: dict[str, tuple[str, ...]] = {
     "det": ("mmengine", "mmcv", "mmdet", "pycocotools", "torchvision"),

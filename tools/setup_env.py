@@ -60,14 +60,14 @@ def pinned(constraints: str, name: str) -> str:
 def constraints_for(constraints: str, torch: str) -> str:
     """The constraints to install with: as they are, or with another torch.
 
-    torchvision follows torch in step (0.19 belongs to 2.4, 0.26 to 2.11) and each release of it
+    torchvision follows torch in step (0.21 belongs to 2.6, 0.26 to 2.11) and each release of it
     demands its exact torch, so a minor version is enough for pip to find the right one.
     """
     if torch == pinned(constraints, "torch"):
         return constraints
     version = re.match(r"2\.(\d+)(?:\.\d+)?(\+\w+)?$", torch)
-    if version is None or int(version[1]) < 4:
-        raise SetupError(f"TORCH={torch}: need a version from 2.4 on, for example TORCH=2.8.0")
+    if version is None or int(version[1]) < 6:
+        raise SetupError(f"TORCH={torch}: need a version from 2.6 on, for example TORCH=2.8.0")
     dropped = set(torch_pins(constraints))
     lines = [line for line in constraints.splitlines() if line not in dropped]
     return "\n".join([*lines, f"torch=={torch}", f"torchvision==0.{int(version[1]) + 15}.*", ""])

@@ -179,7 +179,7 @@ def test_the_default_torch_keeps_every_pin(setup):
 
 
 @pytest.mark.parametrize(
-    ("torch", "torchvision"), [("2.4.1", "0.19.*"), ("2.8.0", "0.23.*"), ("2.10.0+cpu", "0.25.*")]
+    ("torch", "torchvision"), [("2.6.0", "0.21.*"), ("2.8.0", "0.23.*"), ("2.10.0+cpu", "0.25.*")]
 )
 def test_another_torch_takes_its_torchvision_and_its_own_pins(setup, torch, torchvision):
     constraints = (ROOT / "requirements" / "constraints.txt").read_text()
@@ -190,10 +190,10 @@ def test_another_torch_takes_its_torchvision_and_its_own_pins(setup, torch, torc
     assert "numpy==2.2.6" in lines
 
 
-@pytest.mark.parametrize("torch", ["1.13.1", "2.3.0", "latest"])
+@pytest.mark.parametrize("torch", ["1.13.1", "2.5.1", "latest"])
 def test_an_unsupported_torch_is_refused(setup, torch):
     constraints = (ROOT / "requirements" / "constraints.txt").read_text()
-    with pytest.raises(setup.checks.SetupError, match=r"from 2\.4 on"):
+    with pytest.raises(setup.checks.SetupError, match=r"from 2\.6 on"):
         setup.env.constraints_for(constraints, torch)
 
 
