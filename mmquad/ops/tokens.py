@@ -1,8 +1,9 @@
 """Reordering tokens into K sequences, and merging sequences back: each other's adjoint.
 
-Tables are int64 ``[R, K, L]`` with R = 1 (all samples alike) or R = B: ``index[r, k, p]`` is the
-token that direction k reads at position p, and ``inverse[r, k, t]`` the position at which direction
-k reads token t. Each direction must be a permutation of ``range(L)``.
+Tables are int64 with R = 1 (all samples alike) or R = B rows: ``index [R, K, P]`` holds the token
+that direction k reads at position p, and ``inverse [R, K, L]`` the position at which direction k
+reads token t. Each direction reads every token once; where P > L, the other positions are -1, read
+zeros, and what is found there is dropped.
 
 The windowed forms pick, per sample and window, one of two orders (coarse or fine), and give the
 exact gradient of the straight-through mask that picked (arXiv:2410.06806, eq. 9-11)::
@@ -27,6 +28,8 @@ __all__ = [
     "merge_tokens",
     "merge_tokens_masked",
     "merge_tokens_windowed",
+    "read_directions",
+    "return_directions",
 ]
 
 COARSE, FINE = 0, 1
@@ -37,49 +40,89 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
     return F.embedding(index, table)
 
 
-def _gather(x: Tensor, index: Tensor) -> Tensor:  # [B, L, D], [R, K, L] -> [B, L, K, D]
+def _gather(x: Tensor, index: Tensor) -> Tensor:  # [B, L, D], [R, K, P] -> [B, P, K, D]
     batch, length, channels = x.shape
-    directions = index.shape[1]
+    directions, positions = index.shape[1:]
     start = torch.arange(batch, device=x.device).mul_(length)[:, None, None]
-    rows = index.transpose(1, 2) + start  # [B, L, K]
-    return _rows(x.reshape(-1, channels), rows.flatten()).view(batch, length, directions, channels)
+    rows = index.clamp(min=0).transpose(1, 2) + start  # [B, P, K]
+    xs = _rows(x.reshape(-1, channels), rows.flatten())
+    return _emptied(xs.view(batch, positions, directions, channels), index, length)
 
 
-def _merge(y: Tensor, inverse: Tensor) -> Tensor:  # [B, L, K, D], [R, K, L] -> [B, L, D]
-    batch, length, directions, channels = y.shape
+def _emptied(xs: Tensor, index: Tensor, length: int) -> Tensor:
+    """Zeros at the empty positions of sequences ``[B, P, K, D]``, in place."""
+    # The sizes tell whether there are any: looking for them would stop a GPU.
+    if index.shape[2] == length:
+        return xs
+    return xs.masked_fill_(index.lt(0).transpose(1, 2)[..., None], 0)
+
+
+def _merge(y: Tensor, inverse: Tensor) -> Tensor:  # [B, P, K, D], [R, K, L] -> [B, L, D]
+    batch, positions, directions, channels = y.shape
     flat = y.reshape(-1, channels)
-    start = torch.arange(batch, device=y.device).mul_(length)[:, None]
+    start = torch.arange(batch, device=y.device).mul_(positions)[:, None]
     merged = None
     for k in range(directions):
         rows = (inverse[:, k] + start) * directions + k  # [B, L]
         part = _rows(flat, rows.flatten())
         merged = part if merged is None else merged.add_(part)
     assert merged is not None
-    return merged.view(batch, length, channels)
+    return merged.view(batch, inverse.shape[2], channels)
 
 
 @torch.library.custom_op("mmquad::gather_tokens", mutates_args=())
 def gather_tokens(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    """Tokens ``x [B, L, D]`` read in K orders: ``[B, L, K, D]``."""
+    """Tokens ``x [B, L, D]`` read in K orders: ``[B, P, K, D]``."""
     return _gather(x, index)
 
 
 @torch.library.custom_op("mmquad::merge_tokens", mutates_args=())
 def merge_tokens(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    """Sequences ``y [B, L, K, D]`` put back in place and summed over K: ``[B, L, D]``."""
+    """Sequences ``y [B, P, K, D]`` put back in place and summed over K: ``[B, L, D]``."""
     return _merge(y, inverse)
+
+
+@torch.library.custom_op("mmquad::return_directions", mutates_args=())
+def return_directions(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """Sequences ``y [B, P, K, D]`` put back in place, direction by direction: ``[B, K, L, D]``."""
+    batch, positions, directions, channels = y.shape
+    start = torch.arange(batch, device=y.device).mul_(positions)[:, None, None]
+    k = torch.arange(directions, device=y.device)[:, None]
+    rows = (inverse + start) * directions + k  # [B, K, L]
+    return _rows(y.reshape(-1, channels), rows.flatten()).view(*rows.shape, channels)
+
+
+@torch.library.custom_op("mmquad::read_directions", mutates_args=())
+def read_directions(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """Tokens ``x [B, K, L, D]``, each direction's own, read in its order: ``[B, P, K, D]``."""
+    batch, directions, length, channels = x.shape
+    start = (
+        torch.arange(batch * directions, device=x.device).mul_(length).view(batch, directions, 1)
+    )
+    rows = (index.clamp(min=0) + start).transpose(1, 2)  # [B, P, K]
+    xs = _rows(x.reshape(-1, channels), rows.flatten()).view(*rows.shape, channels)
+    return _emptied(xs, index, length)
 
 
 @gather_tokens.register_fake
 def _gather_fake(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    batch, length, channels = x.shape
-    return x.new_empty(batch, length, index.shape[1], channels)
+    batch, _, channels = x.shape
+    return x.new_empty(batch, index.shape[2], index.shape[1], channels)
 
 
 @merge_tokens.register_fake
 def _merge_fake(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    batch, length, _, channels = y.shape
-    return y.new_empty(batch, length, channels)
+    return y.new_empty(y.shape[0], inverse.shape[2], y.shape[3])
+
+
+@return_directions.register_fake
+def _return_fake(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    return y.new_empty(y.shape[0], *inverse.shape[1:], y.shape[3])
+
+
+@read_directions.register_fake
+def _read_fake(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], index.shape[2], index.shape[1], x.shape[3])
 
 
 def _save_tables(ctx, inputs, output) -> None:
@@ -93,6 +136,14 @@ gather_tokens.register_autograd(
 )
 merge_tokens.register_autograd(
     lambda ctx, grad: (gather_tokens(grad, *ctx.saved_tensors), None, None),
+    setup_context=_save_tables,
+)
+return_directions.register_autograd(
+    lambda ctx, grad: (read_directions(grad, *ctx.saved_tensors), None, None),
+    setup_context=_save_tables,
+)
+read_directions.register_autograd(
+    lambda ctx, grad: (return_directions(grad, *ctx.saved_tensors), None, None),
     setup_context=_save_tables,
 )
 

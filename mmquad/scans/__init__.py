@@ -2,6 +2,7 @@
 
 from mmquad.scans.base import FixedScan
 from mmquad.scans.cross import CrossScan
+from mmquad.scans.local import LocalScan
 from mmquad.scans.quad import QuadScan
 
-__all__ = ["CrossScan", "FixedScan", "QuadScan"]
+__all__ = ["CrossScan", "FixedScan", "LocalScan", "QuadScan"]

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mmquad.ops.tokens import gather_tokens, merge_tokens
 
-__all__ = ["FixedScan", "ScanTables", "cached_tables", "invert", "with_reverse"]
+__all__ = ["EMPTY", "FixedScan", "ScanTables", "cached_tables", "invert", "with_reverse"]
+
+EMPTY = -1  # in an order: no token at this position
 
 Tables = TypeVar("Tables", bound=tuple)
 
@@ -53,15 +55,16 @@ def with_reverse(order: Tensor) -> Tensor:
 class ScanTables(NamedTuple):
     """Tables of a fixed scan; see :mod:`mmquad.ops.tokens`."""
 
-    order: Tensor  # [1, K, L]
-    inverse: Tensor  # [1, K, L]
+    order: Tensor  # [1, K, P], P >= L
+    inverse: Tensor  # [1, K, L], positions in range(P)
 
 
 @dataclasses.dataclass(frozen=True)
 class FixedScan(ABC):
     """A scan whose orders depend on the grid's size only.
 
-    Every direction is a permutation of the H * W tokens, for every H, W >= 1; nothing is padded.
+    Every direction reads each of the L tokens once, for every H, W >= 1. Orders may be longer than
+    L, the same length for all directions; positions beyond the tokens are ``EMPTY``.
     """
 
     @property
@@ -71,22 +74,28 @@ class FixedScan(ABC):
 
     @abstractmethod
     def orders(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Row-major token index read at each position, ``[K, L]``."""
+        """Token read at each position, or ``EMPTY``, ``[K, P]``."""
+
+    def num_tokens(self, height: int, width: int) -> int:
+        """Number of tokens L: those of the grid, in row-major order, unless a scan adds some."""
+        return height * width
 
     def tables(self, height: int, width: int, device: torch.device) -> ScanTables:
         """The orders and their inverses, cached."""
         return cached_tables(self, height, width, device, self._build)
 
     def _build(self, height: int, width: int, device: torch.device) -> ScanTables:
-        index = self.orders(height, width, device)[None]
-        return ScanTables(index, invert(index))
+        order = self.orders(height, width, device)[None]
+        # Sorted, empty positions come first, and every direction has as many.
+        empty = order.shape[-1] - self.num_tokens(height, width)
+        return ScanTables(order, invert(order)[..., empty:].contiguous())
 
     def to_sequences(self, x: Tensor) -> Tensor:
-        """Grid ``[B, H, W, D]`` -> sequences ``[B, L, K, D]``."""
+        """Grid ``[B, H, W, D]`` -> sequences ``[B, P, K, D]``, zero at empty positions."""
         tables = self.tables(x.shape[1], x.shape[2], x.device)
         return gather_tokens(x.flatten(1, 2), *tables)
 
     def to_grid(self, y: Tensor, height: int, width: int) -> Tensor:
-        """Sequences ``[B, L, K, D]`` -> grid ``[B, H, W, D]``, summed over directions."""
+        """Sequences ``[B, P, K, D]`` -> grid ``[B, H, W, D]``, summed over directions."""
         tables = self.tables(height, width, y.device)
         return merge_tokens(y, *tables).unflatten(1, (height, width))

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from mmquad.scans import CrossScan, FixedScan, QuadScan
+from mmquad.scans import CrossScan, FixedScan, LocalScan, QuadScan
 from mmquad.scans import base as scans_base
 
 CPU = torch.device("cpu")
-SCANS = [CrossScan(), QuadScan((1, -1)), QuadScan(nested=False)]
-every_scan = pytest.mark.parametrize("scan", SCANS, ids=["cross", "quad", "quad-released"])
+SCANS = [CrossScan(), LocalScan(("w7", "v")), QuadScan((1, -1)), QuadScan(nested=False)]
+every_scan = pytest.mark.parametrize("scan", SCANS, ids=["cross", "local", "quad", "quad-released"])
 
 
 @dataclasses.dataclass(frozen=True)
