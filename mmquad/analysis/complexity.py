@@ -102,11 +102,11 @@ def _scan_formulas(scans: Counter[str]) -> dict[Any, Callable[..., int]]:
         )
         return 0
 
-    def directional_scan(x, z, dt_weight, dt_bias, A, *_: Any, **__: Any) -> int:
+    def directional_scan(x, z, dt_weight, dt_bias, A, D_skip, order, *_: Any, **__: Any) -> int:
         batch, length, channels = x
         directions, _channels, ranks = dt_weight
         scans["directional_scan"] += selective_scan_flops(
-            batch, length, directions * channels, A[2], skip=True
+            batch, order[2], directions * channels, A[2], skip=True
         )
         return 2 * batch * length * directions * channels * ranks
 

@@ -308,11 +308,12 @@ def test_opcheck(case: Case, backend: str) -> None:
     sample = make(case, torch.float32)
     leaves = {name: value.requires_grad_() for name, value in sample.leaves.items()}
     tables = [sample.tables.get(name) for name in ("order", "inverse", "window")]
-    arguments = (*(leaves[n] for n in NAMES[:-1]), *tables, leaves.get("weight"), backend, True)
+    inputs = (*(leaves[n] for n in NAMES[:-1]), *tables, leaves.get("weight"))
+    arguments = (*inputs, True, backend, True)
     torch.library.opcheck(torch.ops.mmquad.directional_scan.default, arguments)
-    detached = [a.detach() if isinstance(a, Tensor) else a for a in arguments[:-2]]
-    _, states = torch.ops.mmquad.directional_scan(*detached, backend, True)
-    backward = (sample.upstream, *detached, states, backend)
+    detached = [a.detach() if isinstance(a, Tensor) else a for a in inputs]
+    _, states = torch.ops.mmquad.directional_scan(*detached, True, backend, True)
+    backward = (sample.upstream, *detached, True, states, backend)
     torch.library.opcheck(torch.ops.mmquad.directional_scan_backward.default, backward)
 
 
@@ -332,7 +333,7 @@ def test_nothing_is_saved_without_a_gradient(monkeypatch: pytest.MonkeyPatch) ->
         assert not directional_scan(**inputs).requires_grad
     arguments = [inputs.get(n) for n in (*NAMES[:-1], "order", "inverse", "window", "weight")]
     leaf = arguments[0].requires_grad_()
-    y, states = torch.ops.mmquad.directional_scan(*arguments, "chunked", False)
+    y, states = torch.ops.mmquad.directional_scan(*arguments, True, "chunked", False)
     assert states.numel() == 0
     with pytest.raises(RuntimeError, match="save_states=False"):
         torch.autograd.grad(y.sum(), leaf)

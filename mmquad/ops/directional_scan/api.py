@@ -21,6 +21,7 @@ def directional_scan(
     window: Tensor | None = None,
     weight: Tensor | None = None,
     *,
+    merge: bool = True,
     backend: str | None = None,
 ) -> Tensor:
     """Scan tokens along K directions and add the results up, in one op.
@@ -33,9 +34,14 @@ def directional_scan(
         y_t  += C_t h_p + D_skip[k] x_t
 
     z depends on the token alone, so one matrix product gives it for all directions before any
-    reordering. Tables are those of :mod:`mmquad.ops.tokens`: fixed orders ``[1, K, L]``; or coarse
+    reordering. Tables are those of :mod:`mmquad.ops.tokens`: fixed orders ``[1, K, P]``; or coarse
     and fine orders ``[2, K, L]``, between which ``weight`` chooses for each sample and window,
     with its exact straight-through gradient.
+
+    Every direction reads every token once. Fixed orders may have more positions than that, P > L,
+    and -1 at those that are empty: there x = 0 and z = 0, so the state decays by
+    ``exp(softplus(dt_bias) A)`` and nothing enters, and no token receives the result. Empty
+    positions at the end of a direction change nothing.
 
     States are float32 (float64 for float64 tokens), also under autocast. The gradient keeps x, z
     and one state in every 64 tokens. It is deterministic on every backend.
@@ -47,14 +53,15 @@ def directional_scan(
         dt_bias: ``[K, D]``.
         A: ``[K, D, N]``, negative for a decaying state.
         D_skip: ``[K, D]``.
-        order: Token read at each position, int64, ``[1, K, L]`` or ``[2, K, L]``.
-        inverse: Position at which each token is read, like ``order``.
+        order: Token read at each position, int64, ``[1, K, P]`` or ``[2, K, L]``.
+        inverse: Position at which each token is read, int64, ``[1, K, L]`` or ``[2, K, L]``.
         window: With two orders, the window of every token, ``[L]``.
         weight: With two orders, 1 for windows read finely and 0 for others, ``[B, Q]``.
+        merge: Sum over the directions; False returns each one's result, fixed orders only.
         backend: Name of the implementation; see :mod:`mmquad.ops.backend`.
 
     Returns:
-        ``y [B, L, D]``, float64 for float64 tokens, else float32.
+        ``y [B, L, D]``, or ``[B, K, L, D]`` unmerged; float64 for float64 tokens, else float32.
 
     Raises:
         ValueError: A shape, dtype or device does not fit, or the chosen backend cannot run.
@@ -72,11 +79,13 @@ def directional_scan(
     """
     tensors = {"z": z, "dt_weight": dt_weight, "dt_bias": dt_bias, "A": A, "D_skip": D_skip}
     _check(x, tensors, order, inverse, window, weight)
-    name = BACKENDS.select(backend, x=x, z=z, dt_weight=dt_weight, A=A)
+    if not merge and window is not None:
+        raise ValueError("merge=False takes fixed orders only; drop window and weight, or merge")
+    name = BACKENDS.select(backend, x=x, z=z, dt_weight=dt_weight, A=A, order=order, merge=merge)
     differentiable = [x, *tensors.values(), *([] if weight is None else [weight])]
     save_states = torch.is_grad_enabled() and any(t.requires_grad for t in differentiable)
     inputs = (x, z, dt_weight, dt_bias, A, D_skip, order, inverse, window, weight)
-    return directional_scan_op(*inputs, name, save_states)[0]
+    return directional_scan_op(*inputs, merge, name, save_states)[0]
 
 
 def _check(
@@ -90,17 +99,20 @@ def _check(
     for name, tensor in {"x": x, "dt_weight": tensors["dt_weight"], "A": tensors["A"]}.items():
         if tensor.ndim != 3:
             raise ValueError(f"{name} must have three axes, got {tuple(tensor.shape)}")
-    s = sizes_of(x, tensors["dt_weight"], tensors["A"])
+    if order.ndim != 3:
+        raise ValueError(f"order must have three axes, got {tuple(order.shape)}")
+    s = sizes_of(x, tensors["dt_weight"], tensors["A"], order)
     if (window is None) != (weight is None):
         raise ValueError("window and weight go together: give both or neither")
     sets = 1 if window is None else 2
+    positions = max(s.positions, s.length) if window is None else s.length
     expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {
         "z": (tensors["z"], (s.batch, s.length, s.directions * s.columns)),
         "dt_weight": (tensors["dt_weight"], (s.directions, s.channels, s.ranks)),
         "dt_bias": (tensors["dt_bias"], (s.directions, s.channels)),
         "A": (tensors["A"], (s.directions, s.channels, s.states)),
         "D_skip": (tensors["D_skip"], (s.directions, s.channels)),
-        "order": (order, (sets, s.directions, s.length)),
+        "order": (order, (sets, s.directions, positions)),
         "inverse": (inverse, (sets, s.directions, s.length)),
     }
     if window is not None and weight is not None:

@@ -3,6 +3,7 @@
 Written out once and run with either scan of :mod:`mmquad.ops.selective_scan`: with the sequential
 one it is the reference, with the chunked one the fastest form without compiled code. The gradient
 is the transpose of each line, in reverse order. All tensors are of one dtype, float32 or float64.
+An empty position reads a row of zeros, and no token asks for its result.
 """
 
 from collections.abc import Callable
@@ -40,11 +41,11 @@ class Gradients(NamedTuple):
 class _ScanInputs(NamedTuple):
     """What the scan over ``K D`` channels reads; the channel axis comes first, as a view."""
 
-    u: Tensor  # [B, K D, L]
-    delta: Tensor  # [B, K D, L], before bias and softplus
+    u: Tensor  # [B, K D, P]
+    delta: Tensor  # [B, K D, P], before bias and softplus
     A: Tensor  # [K D, N]
-    B: Tensor  # [B, K, N, L]
-    C: Tensor  # [B, K, N, L]
+    B: Tensor  # [B, K, N, P]
+    C: Tensor  # [B, K, N, P]
     D: Tensor  # [K D]
     delta_bias: Tensor  # [K D]
 
@@ -58,13 +59,15 @@ def composed_forward(
     A: Tensor,
     D_skip: Tensor,
     tables: Order,
+    merge: bool,
 ) -> Tensor:
-    """``y [B, L, D]``; arguments as :func:`mmquad.ops.directional_scan.directional_scan`."""
-    sizes = sizes_of(x, dt_weight, A)
+    """``y [B, L, D]``, or ``[B, K, L, D]`` unmerged; arguments as the public op's."""
+    sizes = sizes_of(x, dt_weight, A, tables.order)
     order = mixed_order(tables)
-    xs, zs = _gather(x, order), _gather_columns(z, order, sizes)
+    xs, zs = _gather(x, order), _gather_columns(z, order)
     y, _ = scan(*_scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes), True)
-    return _merge(_per_direction(y, sizes), mixed_inverse(tables))
+    ys, inverse = _per_direction(y, sizes), mixed_inverse(tables)
+    return _merge(ys, inverse) if merge else _split(ys, inverse)
 
 
 def composed_backward(
@@ -78,13 +81,14 @@ def composed_backward(
     A: Tensor,
     D_skip: Tensor,
     tables: Order,
+    merge: bool,
 ) -> Gradients:
-    """Gradients of everything that :func:`composed_forward` reads."""
-    sizes = sizes_of(x, dt_weight, A)
+    """Gradients of everything that :func:`composed_forward` reads; ``dy`` in its result's shape."""
+    sizes = sizes_of(x, dt_weight, A, tables.order)
     order, inverse = mixed_order(tables), mixed_inverse(tables)
-    xs, zs = _gather(x, order), _gather_columns(z, order, sizes)
+    xs, zs = _gather(x, order), _gather_columns(z, order)
     inputs = _scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes)
-    dys = _gather(dy, order)
+    dys = _gather(dy, order) if merge else _gather_split(dy, order)
     no_state = x.new_zeros(sizes.batch, sizes.directions * sizes.channels, sizes.states)
     dxs, ddelta, dA, dB, dC, dD, dbias = scan_backward(
         dys.flatten(2).transpose(1, 2), no_state, *inputs, True
@@ -133,7 +137,7 @@ def _scan_inputs(
     )
 
 
-def _per_direction(channels_first: Tensor, sizes: Sizes) -> Tensor:  # [B, K D, L] -> [B, L, K, D]
+def _per_direction(channels_first: Tensor, sizes: Sizes) -> Tensor:  # [B, K D, P] -> [B, P, K, D]
     return channels_first.transpose(1, 2).unflatten(2, (sizes.directions, sizes.channels))
 
 
@@ -143,25 +147,48 @@ def _first_rows(table: Tensor) -> Tensor:
     return torch.arange(0, batch * length, length, device=table.device)[:, None, None]
 
 
-def _gather(x: Tensor, order: Tensor) -> Tensor:  # [B, L, D], [., K, L] -> [B, L, K, D]
+def _with_empty_row(tokens: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """A last row of zeros for empty positions to read, and the order that reads it there."""
+    length, positions = tokens.shape[1], order.shape[2]
+    if positions == length:
+        return tokens, order
+    return F.pad(tokens, (0, 0, 0, 1)), order.remainder(length + 1)
+
+
+def _gather(x: Tensor, order: Tensor) -> Tensor:  # [B, L, D], [., K, P] -> [B, P, K, D]
+    x, order = _with_empty_row(x, order)
     rows = (order.transpose(1, 2) + _first_rows(x)).flatten()
-    return F.embedding(rows, x.flatten(0, 1)).view(*x.shape[:2], order.shape[1], x.shape[2])
+    ys = F.embedding(rows, x.flatten(0, 1))
+    return ys.view(x.shape[0], order.shape[2], order.shape[1], x.shape[2])
 
 
-def _gather_columns(z: Tensor, order: Tensor, sizes: Sizes) -> Tensor:
-    """Each direction's own columns in its own order: ``[B, L, K C] -> [B, L, K, C]``."""
-    k = torch.arange(sizes.directions, device=z.device)
-    rows = (order.transpose(1, 2) + _first_rows(z)) * sizes.directions + k
-    table = z.reshape(-1, sizes.columns)
-    return F.embedding(rows.flatten(), table).view(*z.shape[:2], sizes.directions, sizes.columns)
+def _gather_columns(z: Tensor, order: Tensor) -> Tensor:
+    """Each direction's own columns in its own order: ``[B, L, K C] -> [B, P, K, C]``."""
+    z, order = _with_empty_row(z, order)
+    directions, positions = order.shape[1:]
+    k = torch.arange(directions, device=z.device)
+    rows = (order.transpose(1, 2) + _first_rows(z)) * directions + k
+    table = z.reshape(-1, z.shape[2] // directions)
+    return F.embedding(rows.flatten(), table).view(z.shape[0], positions, directions, -1)
 
 
-def _direction_rows(ys: Tensor, inverse: Tensor, k: int) -> Tensor:  # [B, L, K, D] -> [B, L, D]
+def _gather_split(dy: Tensor, order: Tensor) -> Tensor:
+    """Transpose of :func:`_split`, ``[B, K, L, D] -> [B, P, K, D]``."""
+    return _gather_columns(dy.transpose(1, 2).flatten(2), order)
+
+
+def _direction_rows(ys: Tensor, inverse: Tensor, k: int) -> Tensor:  # [B, P, K, D] -> [B, L, D]
     rows = (inverse[:, k] + _first_rows(ys)[:, 0]) * ys.shape[2] + k
     return F.embedding(rows, ys.reshape(-1, ys.shape[3]))
 
 
-def _merge(ys: Tensor, inverse: Tensor) -> Tensor:  # [B, L, K, D], [., K, L] -> [B, L, D]
+def _split(ys: Tensor, inverse: Tensor) -> Tensor:
+    """Every direction's sequence in token order: ``[B, P, K, D] -> [B, K, L, D]``."""
+    return torch.stack([_direction_rows(ys, inverse, k) for k in range(ys.shape[2])], dim=1)
+
+
+def _merge(ys: Tensor, inverse: Tensor) -> Tensor:
+    """:func:`_split`, summed over the directions: ``[B, L, D]``; transpose of :func:`_gather`."""
     merged = _direction_rows(ys, inverse, 0)
     for k in range(1, ys.shape[2]):
         merged += _direction_rows(ys, inverse, k)

@@ -1,9 +1,10 @@
 """Which token each direction reads at each position, and the sizes everything else follows from.
 
 Tables are int64: ``order[s, k, p]`` is the token that direction k reads at position p and
-``inverse`` its inverse. One set (S = 1) serves every sample alike. Two sets (S = 2, coarse and
-fine) are chosen between per sample and window; both give a window the same positions, so that the
-mixture is a permutation again (:mod:`mmquad.ops.tokens`).
+``inverse[s, k, t]`` the position at which it reads token t. One set (S = 1) serves every sample
+alike; it may have more positions than tokens, P > L, and -1 where a direction reads nothing. Two
+sets (S = 2, coarse and fine) are chosen between per sample and window; both give a window the same
+positions, so that the mixture is a permutation again (:mod:`mmquad.ops.tokens`), and P = L.
 """
 
 from typing import NamedTuple
@@ -19,17 +20,18 @@ COARSE, FINE = 0, 1
 class Order(NamedTuple):
     """The tables of a layer; ``window`` and ``weight`` exist where there are two sets."""
 
-    order: Tensor  # [S, K, L]
+    order: Tensor  # [S, K, P], -1 at empty positions
     inverse: Tensor  # [S, K, L]
     window: Tensor | None  # [L], window of every token
     weight: Tensor | None  # [B, Q], 1 for windows read in the fine order, 0 for the others
 
 
 class Sizes(NamedTuple):
-    """The letters of docs/notation.md."""
+    """The letters of docs/notation.md, and the positions P of the longest direction."""
 
     batch: int
     length: int
+    positions: int
     channels: int
     directions: int
     states: int
@@ -40,15 +42,21 @@ class Sizes(NamedTuple):
         """Columns of z that belong to one direction: step size, B, C."""
         return self.ranks + 2 * self.states
 
+    @property
+    def padded(self) -> bool:
+        """Whether there are empty positions: every direction reads every token exactly once."""
+        return self.positions > self.length
 
-def sizes_of(x: Tensor, dt_weight: Tensor, A: Tensor) -> Sizes:
-    """Read all sizes off three tensors."""
+
+def sizes_of(x: Tensor, dt_weight: Tensor, A: Tensor, order: Tensor) -> Sizes:
+    """Read all sizes off four tensors."""
     batch, length, channels = x.shape
-    return Sizes(batch, length, channels, A.shape[0], A.shape[2], dt_weight.shape[2])
+    positions, states, ranks = order.shape[2], A.shape[2], dt_weight.shape[2]
+    return Sizes(batch, length, positions, channels, A.shape[0], states, ranks)
 
 
 def mixed_order(tables: Order) -> Tensor:
-    """The order each sample reads in, ``[1 or B, K, L]``."""
+    """The order each sample reads in, ``[1 or B, K, P]``."""
     order, _, window, weight = tables
     if window is None or weight is None:
         return order

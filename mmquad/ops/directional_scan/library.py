@@ -33,9 +33,10 @@ __all__ = ["BACKENDS", "DirectionalBackend", "accumulation_dtype", "directional_
 class DirectionalBackend(Backend):
     """A backend and the number of tokens between two saved states; 0: it saves none.
 
-    ``forward(x, z, dt_weight, dt_bias, A, D_skip, tables, states) -> y`` fills ``states`` unless it
-    is empty; ``backward(dy, <the same>) -> Gradients``. All but x are in the accumulation dtype.
-    ``widens``: x must be, too.
+    ``forward(x, z, dt_weight, dt_bias, A, D_skip, tables, merge, states) -> y`` fills ``states``
+    unless it is empty; ``backward(dy, <the same>) -> Gradients``. All but x are in the accumulation
+    dtype. ``widens``: x must be, too. ``unsupported`` is asked with the tensors x, z, dt_weight, A,
+    order and with merge.
     """
 
     chunk: int = 0
@@ -46,13 +47,8 @@ def _nothing() -> list[str]:
     return []
 
 
-def _anything(**inputs: Tensor) -> list[str]:
+def _anything(**inputs: Any) -> list[str]:
     return []
-
-
-def _cpu_only(**inputs: Tensor) -> list[str]:
-    device = inputs["x"].device.type
-    return [] if device == "cpu" else [f"runs on cpu, x is on {device}"]
 
 
 def _composed(
@@ -77,7 +73,7 @@ BACKENDS = BackendSet(
             forward=native.native_forward,
             backward=native.native_backward,
             unavailable=native.native_unavailable,
-            unsupported=_cpu_only,
+            unsupported=native.native_unsupported,
             chunk=native.CHUNK,
             widens=False,
         ),
@@ -111,16 +107,21 @@ def _backend(name: str) -> DirectionalBackend:
 
 
 def _saved_states(
-    x: Tensor, dt_weight: Tensor, A: Tensor, backend: str, save_states: bool
+    x: Tensor, dt_weight: Tensor, A: Tensor, order: Tensor, backend: str, save_states: bool
 ) -> Tensor:
     chunk = _backend(backend).chunk
     dtype = accumulation_dtype(x)
     if not save_states or chunk == 0:
         return x.new_empty(0, dtype=dtype)
-    sizes = sizes_of(x, dt_weight, A)
-    chunks = -(-sizes.length // chunk)
+    sizes = sizes_of(x, dt_weight, A, order)
+    chunks = -(-sizes.positions // chunk)
     shape = (sizes.batch, sizes.directions, chunks, sizes.states, sizes.channels)
     return x.new_empty(shape, dtype=dtype)
+
+
+def _output_shape(x: Tensor, order: Tensor, merge: bool) -> tuple[int, ...]:
+    batch, length, channels = x.shape
+    return (batch, length, channels) if merge else (batch, order.shape[1], length, channels)
 
 
 def _widened(backend: str, x: Tensor, *others: Tensor) -> list[Tensor]:
@@ -141,15 +142,16 @@ def directional_scan_op(
     inverse: Tensor,
     window: Tensor | None,
     weight: Tensor | None,
+    merge: bool,
     backend: str,
     save_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    """``y [B, L, D]`` in the accumulation dtype, and the states that the gradient needs."""
+    """``y`` in the accumulation dtype, and the states that the gradient needs."""
     tables = Order(order, inverse, window, weight)
-    states = _saved_states(x, dt_weight, A, backend, save_states)
+    states = _saved_states(x, dt_weight, A, order, backend, save_states)
     with torch.autocast(x.device.type, enabled=False):
         inputs = _widened(backend, x, z, dt_weight, dt_bias, A, D_skip)
-        return _backend(backend).forward(*inputs, tables, states), states
+        return _backend(backend).forward(*inputs, tables, merge, states), states
 
 
 @directional_scan_op.register_fake
@@ -164,11 +166,12 @@ def _directional_scan_fake(
     inverse: Tensor,
     window: Tensor | None,
     weight: Tensor | None,
+    merge: bool,
     backend: str,
     save_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    y = x.new_empty(x.shape, dtype=accumulation_dtype(x))
-    return y, _saved_states(x, dt_weight, A, backend, save_states)
+    y = x.new_empty(_output_shape(x, order, merge), dtype=accumulation_dtype(x))
+    return y, _saved_states(x, dt_weight, A, order, backend, save_states)
 
 
 @torch.library.custom_op("mmquad::directional_scan_backward", mutates_args=())
@@ -184,6 +187,7 @@ def directional_scan_backward_op(
     inverse: Tensor,
     window: Tensor | None,
     weight: Tensor | None,
+    merge: bool,
     states: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -192,7 +196,7 @@ def directional_scan_backward_op(
     with torch.autocast(x.device.type, enabled=False):
         inputs = _widened(backend, x, z, dt_weight, dt_bias, A, D_skip)
         upstream = dy.to(accumulation_dtype(x)).contiguous()
-        gradients = _backend(backend).backward(upstream, *inputs, tables, states)
+        gradients = _backend(backend).backward(upstream, *inputs, tables, merge, states)
         dweight = x.new_empty(0) if gradients.weight is None else gradients.weight
         templates = (x, z, dt_weight, dt_bias, A, D_skip, x if weight is None else weight)
         results = (*gradients[:-1], dweight)
@@ -215,6 +219,7 @@ def _directional_scan_backward_fake(
     inverse: Tensor,
     window: Tensor | None,
     weight: Tensor | None,
+    merge: bool,
     states: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -224,38 +229,39 @@ def _directional_scan_backward_fake(
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    *tensors, backend, save_states = inputs
+    *tensors, merge, backend, save_states = inputs
     ctx.save_for_backward(*tensors, output[1])
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
+    ctx.merge = merge
     ctx.backend = backend
     ctx.can_differentiate = save_states
 
 
 def _backward(ctx, dy: Tensor | None, dstates: Tensor | None) -> tuple[Tensor | None, ...]:
     if dy is None:
-        return (None,) * 12
+        return (None,) * 13
     if not ctx.can_differentiate:
         raise RuntimeError(
             "mmquad::directional_scan was called with save_states=False and cannot be "
             "differentiated; call mmquad.ops.directional_scan, which decides that by itself"
         )
-    saved = ctx.saved_tensors  # once: activation checkpointing refuses a second look
-    *gradients, dweight = directional_scan_backward_op(dy, *saved, ctx.backend)
-    weight = saved[9]
-    return (*gradients, None, None, None, None if weight is None else dweight, None, None)
+    *tensors, states = ctx.saved_tensors  # once: activation checkpointing refuses a second look
+    *gradients, dweight = directional_scan_backward_op(dy, *tensors, ctx.merge, states, ctx.backend)
+    weight = tensors[9]
+    return (*gradients, None, None, None, None if weight is None else dweight, None, None, None)
 
 
 directional_scan_op.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _register_flops() -> None:
-    def formula(x_shape, z_shape, dt_weight_shape, dt_bias_shape, A_shape, *_, **__) -> int:
-        batch, length, channels = x_shape
-        directions, _, states = A_shape
-        projection = 2 * batch * length * directions * channels * dt_weight_shape[2]
+    def formula(x, z, dt_weight, dt_bias, A, D_skip, order, *_, **__) -> int:
+        batch, length, channels = x
+        directions, _, states = A
+        projection = 2 * batch * length * directions * channels * dt_weight[2]
         return projection + selective_scan_flops(
-            batch, length, directions * channels, states, skip=True
+            batch, order[2], directions * channels, states, skip=True
         )
 
     register_flop_formula(torch.ops.mmquad.directional_scan)(formula)

@@ -5,6 +5,7 @@ Nothing is imported before the first question whether it is available.
 
 import functools
 import importlib
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,13 @@ from torch import Tensor
 from mmquad.ops.directional_scan.composed import Gradients
 from mmquad.ops.directional_scan.layout import Order, mixed_order, sizes_of
 
-__all__ = ["CHUNK", "native_backward", "native_forward", "native_unavailable"]
+__all__ = [
+    "CHUNK",
+    "native_backward",
+    "native_forward",
+    "native_unavailable",
+    "native_unsupported",
+]
 
 # As in kernels/csrc/directional_scan/cpu/kernel.h.
 CHUNK = 64
@@ -48,6 +55,19 @@ def native_unavailable() -> list[str]:
 native_unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def native_unsupported(**inputs: Any) -> list[str]:
+    """Why they cannot run the given inputs."""
+    x, order = inputs["x"], inputs["order"]
+    reasons = []
+    if x.device.type != "cpu":
+        reasons.append(f"runs on cpu, x is on {x.device.type}")
+    if order.shape[2] > x.shape[1]:
+        reasons.append(f"reads no empty positions, order has P={order.shape[2]} > L={x.shape[1]}")
+    if not inputs["merge"]:
+        reasons.append("always merges directions")
+    return reasons
+
+
 def native_forward(
     x: Tensor,
     z: Tensor,
@@ -56,6 +76,7 @@ def native_forward(
     A: Tensor,
     D_skip: Tensor,
     tables: Order,
+    merge: bool,
     states: Tensor,
 ) -> Tensor:
     """``y [B, L, D]``; fills ``states [B, K, chunks, N, D]`` unless it is empty."""
@@ -74,10 +95,11 @@ def native_backward(
     A: Tensor,
     D_skip: Tensor,
     tables: Order,
+    merge: bool,
     states: Tensor,
 ) -> Gradients:
     """Gradients as :func:`~mmquad.ops.directional_scan.composed.composed_backward`."""
-    sizes = sizes_of(x, dt_weight, A)
+    sizes = sizes_of(x, dt_weight, A, tables.order)
     batch, blocks = sizes.batch, -(-sizes.channels // BLOCK)
     groups = max(1, min(blocks, TASKS // max(batch, 1)))
     orders = window = torch.empty(0, dtype=torch.long)
