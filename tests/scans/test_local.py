@@ -1,4 +1,4 @@
-"""LocalMamba's directions: orders by hand, empty positions, inverses on grids that are not square."""
+"""LocalMamba's directions: orders by hand, empty positions, inverses where H and W differ."""
 
 import random
 
@@ -45,8 +45,8 @@ ORDERS_5X7 = {
     "30 23 16 9 2 29 22 15 8 1 28 21 14 7 0",
     "w2": "0 1 7 8 2 3 9 10 4 5 11 12 6 - 13 - 14 15 21 22 16 17 23 24 18 19 25 26 20 - 27 - "
     "28 29 - - 30 31 - - 32 33 - - 34 - - -",
-    "w2_flip": "- - - 34 - - 33 32 - - 31 30 - - 29 28 - 27 - 20 26 25 19 18 24 23 17 16 22 21 15 14 "
-    "- 13 - 6 12 11 5 4 10 9 3 2 8 7 1 0",
+    "w2_flip": "- - - 34 - - 33 32 - - 31 30 - - 29 28 - 27 - 20 26 25 19 18 24 23 17 16 "
+    "22 21 15 14 - 13 - 6 12 11 5 4 10 9 3 2 8 7 1 0",
     "w7": _ROWS_5X7 + 14 * " -",
     "w7_flip": 14 * "- " + _ROWS_5X7_BACK,
 }
