@@ -1,6 +1,6 @@
 """The contract all backbones of this package keep."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,15 +15,16 @@ from mmquad.checkpoints.files import read_checkpoint
 from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
 from mmquad.compat import runner_checkpoint_globals
 
-__all__ = ["VisionBackbone", "resolve_out_indices"]
+__all__ = ["VisionBackbone", "named_setting", "resolve_out_indices"]
 
 
 class VisionBackbone(BaseModule):
     """Image ``[B, 3, H, W]`` to a tuple of contiguous ``[B, C_i, H_i, W_i]``, one per out index.
 
-    A subclass builds ``stem``, ``stages`` (and ``downsamples``: stage i > 0 is entered through
-    ``downsamples[i - 1]``) and one ``norm{i}`` per out index, only as far as the last out index
-    needs them: every parameter takes part in the output.
+    A subclass builds ``stem``, ``stages``, perhaps ``downsamples`` (stage i > 0 is entered through
+    ``downsamples[i - 1]``), and one ``norm{i}`` per out index, only as far as the last out index
+    needs them: every parameter takes part in the output. It ends its constructor with
+    ``self._freeze()``.
 
     Args:
         stage_channels: Channels of all stages of the architecture.
@@ -39,6 +40,9 @@ class VisionBackbone(BaseModule):
     """
 
     init_cfg: dict | list[dict] | None
+    stem: nn.Module
+    stages: nn.ModuleList
+    downsamples: nn.ModuleList
 
     def __init__(
         self,
@@ -67,6 +71,14 @@ class VisionBackbone(BaseModule):
     def settings(self) -> dict[str, Any]:
         """Arguments that change the outputs of given weights but the shape of none."""
         return {}
+
+    def embedding_parts(self) -> list[nn.Module]:
+        """What comes before the first stage, frozen by ``frozen_stages=0``."""
+        return [self.stem]
+
+    def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a checkpoint as this model's sizes need them, before the strict comparison."""
+        return dict(state_dict)
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """``block(x)``, its activations recomputed in backward under ``with_cp``."""
@@ -107,7 +119,7 @@ class VisionBackbone(BaseModule):
         built, stages = self.num_built_stages, self.num_stages
         load_strict(
             self,
-            take_prefix(extract_state_dict(loaded), prefix),
+            self.adapt_pretrained(take_prefix(extract_state_dict(loaded), prefix)),
             source=checkpoint,
             may_miss=[f"norm{i}." for i in self.out_indices if i < stages - 1],
             may_ignore=[f"norm{i}." for i in range(stages) if i not in self.out_indices]
@@ -130,11 +142,10 @@ class VisionBackbone(BaseModule):
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
             return
-        parts: list[nn.Module] = [self.stem]
+        parts = self.embedding_parts()
         for i in range(min(self.frozen_stages, self.num_built_stages)):
             parts.append(self.stages[i])
-            if i > 0:
-                parts.append(self.downsamples[i - 1])
+            parts.extend(self.downsamples[max(i - 1, 0) : i])
             if i in self.out_indices:
                 parts.append(getattr(self, f"norm{i}"))
         for part in parts:
@@ -158,3 +169,25 @@ def resolve_out_indices(out_indices: Sequence[int], stages: int) -> tuple[int, .
             f"got {tuple(out_indices)}"
         )
     return tuple(resolved)
+
+
+def named_setting(name: str, value: str | Mapping, named: Mapping[str, Any], kind: Any) -> Any:
+    """The setting called ``value``, or one made of the fields of the mapping ``value``.
+
+    Args:
+        name: Of the argument, for the message.
+        value: A key of ``named``, or fields of ``kind``.
+        named: Settings by name.
+        kind: Their NamedTuple.
+
+    Raises:
+        ValueError: There is no such name or field.
+    """
+    if isinstance(value, str):
+        if value not in named:
+            raise ValueError(f"{name} must be one of {list(named)} or a mapping, got {value!r}")
+        return named[value]
+    unknown = set(value) - set(kind._fields)
+    if unknown:
+        raise ValueError(f"{name} has unknown fields {sorted(unknown)}; known: {kind._fields}")
+    return kind(**value)

@@ -8,11 +8,9 @@ default follows the paper's text where the two differ (docs/fidelity.md lists ho
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
-
-from mmquad.backbones.base import VisionBackbone
-from mmquad.layers import MLP, ConvDownsample, ConvStem, DropPath, QuadMixer, ScanMixer
+from mmquad.backbones.base import named_setting
+from mmquad.backbones.hierarchical import HierarchicalBackbone
+from mmquad.layers import ConvDownsample, ConvStem, MixerBlock, QuadMixer, ScanMixer
 from mmquad.registry import MODELS
 from mmquad.scans import CrossScan, QuadScan
 from mmquad.scans.quad import SHIFT_CYCLE
@@ -66,31 +64,8 @@ QUADTREES = {
 }
 
 
-class QuadMambaBlock(nn.Module):
-    """``x + mixer(LN(x))``, then ``x + mlp(LN(x))``, on ``[B, H, W, C]``.
-
-    Args:
-        dim: C.
-        mixer: Module ``[B, H, W, C] -> [B, H, W, C]``.
-        mlp_ratio: Hidden width of the MLP over C.
-        drop_path: Probability of dropping each residual branch.
-    """
-
-    def __init__(self, dim: int, mixer: nn.Module, mlp_ratio: float, drop_path: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.mixer = mixer
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = MLP(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.mixer(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
 @MODELS.register_module()
-class QuadMamba(VisionBackbone):
+class QuadMamba(HierarchicalBackbone):
     """Four stages at strides 4, 8, 16, 32; quadtree scans in the first two, cross scans after.
 
     Every image size from 1 x 1 up works; maps have ``ceil(H / 4), ceil(H / 8), ...`` rows.
@@ -130,66 +105,35 @@ class QuadMamba(VisionBackbone):
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        size = _setting("arch", arch, QUADMAMBA_ARCHS, QuadMambaArch)
-        tree = _setting("quadtree", quadtree, QUADTREES, Quadtree)
+        size = named_setting("arch", arch, QUADMAMBA_ARCHS, QuadMambaArch)
+        tree = named_setting("quadtree", quadtree, QUADTREES, Quadtree)
         dims = [size.dim * 2**i for i in range(len(size.depths))]
-        super().__init__(dims, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
-        self.arch, self.quadtree = size, tree
-
-        rates = torch.linspace(0, drop_path_rate, sum(size.depths), device="cpu")
-        drop_paths = iter(rates.tolist())
         shifts = _shifts(size)
-        self.stem = ConvStem(in_channels, size.dim)
-        self.stages = nn.ModuleList()
-        self.downsamples = nn.ModuleList()
-        for i in range(self.num_built_stages):
-            if i > 0:
-                self.downsamples.append(ConvDownsample(dims[i - 1], dims[i]))
-            blocks = [
-                QuadMambaBlock(
-                    dims[i],
-                    _mixer(dims[i], size, tree, shifts[i][j] if i in size.quad_stages else None),
-                    size.mlp_ratio,
-                    next(drop_paths),
-                )
-                for j in range(size.depths[i])
-            ]
-            self.stages.append(nn.Sequential(*blocks))
-            if i in self.out_indices:
-                self.add_module(f"norm{i}", nn.LayerNorm(dims[i]))
-        self.apply(_init_linear)
-        self._freeze()
+
+        def block(i: int, j: int, drop_path: float) -> MixerBlock:
+            shift = shifts[i][j] if i in size.quad_stages else None
+            mixer = _mixer(dims[i], size, tree, shift)
+            return MixerBlock(dims[i], mixer, size.mlp_ratio, drop_path)
+
+        super().__init__(
+            stem=ConvStem(in_channels, size.dim),
+            block=block,
+            downsample=ConvDownsample,
+            dims=dims,
+            depths=size.depths,
+            drop_path_rate=drop_path_rate,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        self.arch, self.quadtree = size, tree
 
     def settings(self) -> dict[str, Any]:
         """The quadtree: its name, or its fields if it has none."""
         tree = self.quadtree
         return {"quadtree": next((k for k, v in QUADTREES.items() if v == tree), tree._asdict())}
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``[B, in_channels, H, W]`` -> one ``[B, C_i, H_i, W_i]`` per out index."""
-        x = self.stem(image)
-        outputs = []
-        for i, stage in enumerate(self.stages):
-            if i > 0:
-                x = self.downsamples[i - 1](x)
-            for block in stage.children():
-                x = self.run_block(block, x)
-            if i in self.out_indices:
-                normed = getattr(self, f"norm{i}")(x)
-                # Necks and CPU RoIAlign expect plain NCHW memory.
-                outputs.append(normed.permute(0, 3, 1, 2).contiguous())
-        return tuple(outputs)
-
-
-def _setting(name: str, value: str | Mapping, named: Mapping[str, Any], kind: Any) -> Any:
-    if isinstance(value, str):
-        if value not in named:
-            raise ValueError(f"{name} must be one of {list(named)} or a mapping, got {value!r}")
-        return named[value]
-    unknown = set(value) - set(kind._fields)
-    if unknown:
-        raise ValueError(f"{name} has unknown fields {sorted(unknown)}; known: {kind._fields}")
-    return kind(**value)
 
 
 def _shifts(size: QuadMambaArch) -> list[list[tuple[int, int]]]:
@@ -214,10 +158,3 @@ def _mixer(
         return ScanMixer(dim, inner_dim, size.d_state, dt_rank, CrossScan())
     scan = QuadScan(shift, tree.nested, tree.scores_follow_shift, tree.shift_by_height)
     return QuadMixer(dim, inner_dim, size.d_state, dt_rank, scan, tree.use_context)
-
-
-def _init_linear(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

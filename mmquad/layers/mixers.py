@@ -14,7 +14,9 @@ __all__ = ["QuadMixer", "ScanMixer"]
 
 
 class ScanMixer(nn.Module):
-    """VMamba's SS2D without gate: in_proj, 3x3 depthwise conv, SiLU, scan, LayerNorm, out_proj.
+    """VMamba's SS2D: in_proj, 3x3 depthwise conv, SiLU, scan, LayerNorm, out_proj.
+
+    A family overrides :meth:`mix` where more than the order of the tokens differs.
 
     Args:
         dim: Channels C of the block.
@@ -22,15 +24,27 @@ class ScanMixer(nn.Module):
         d_state: States N per channel.
         dt_rank: Rank R of the step-size projection.
         scan: The orders tokens are read in.
+        gate: Multiply the normed result by SiLU of a second projection of the input, as VMamba's
+            first version does.
+        conv_bias: The depthwise convolution has a bias.
     """
 
     def __init__(
-        self, dim: int, inner_dim: int, d_state: int, dt_rank: int, scan: FixedScan | QuadScan
+        self,
+        dim: int,
+        inner_dim: int,
+        d_state: int,
+        dt_rank: int,
+        scan: FixedScan | QuadScan,
+        *,
+        gate: bool = False,
+        conv_bias: bool = False,
     ) -> None:
         super().__init__()
         self.scan = scan
-        self.in_proj = nn.Linear(dim, inner_dim, bias=False)
-        self.conv = nn.Conv2d(inner_dim, inner_dim, 3, padding=1, groups=inner_dim, bias=False)
+        self.gate = gate
+        self.in_proj = nn.Linear(dim, inner_dim * (2 if gate else 1), bias=False)
+        self.conv = nn.Conv2d(inner_dim, inner_dim, 3, padding=1, groups=inner_dim, bias=conv_bias)
         self.act = nn.SiLU()
         self.ssm = SelectiveSSM(inner_dim, d_state, dt_rank, scan.directions)
         self.norm = nn.LayerNorm(inner_dim)
@@ -38,8 +52,12 @@ class ScanMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, H, W, C] -> [B, H, W, C]``."""
-        x = self.act(conv_channels_last(self.conv, self.in_proj(x)))
-        return self.out_proj(self.norm(self.mix(x)))
+        x = self.in_proj(x)
+        gate = None
+        if self.gate:
+            x, gate = x.chunk(2, dim=-1)
+        y = self.norm(self.mix(self.act(conv_channels_last(self.conv, x))))
+        return self.out_proj(y if gate is None else y * self.act(gate))
 
     def mix(self, x: Tensor) -> Tensor:
         """The scan over the grid, ``[B, H, W, D] -> [B, H, W, D]``."""

@@ -1,8 +1,9 @@
-"""Convolutional stem and downsampling between stages, on channels-last grids ``[B, H, W, C]``."""
+"""Stems and downsampling between stages, on channels-last grids ``[B, H, W, C]``."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ConvDownsample", "ConvStem", "conv_channels_last"]
+__all__ = ["ConvDownsample", "ConvStem", "PatchEmbed", "PatchMerging", "conv_channels_last"]
 
 
 def conv_channels_last(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -47,3 +48,75 @@ class ConvDownsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(conv_channels_last(self.conv, x))
+
+
+class PatchEmbed(nn.Module):
+    """One convolution over patches: image ``[B, c, H, W]`` to ``[B, H', W', C]``.
+
+    With ``cover``, zeros are added at the bottom and the right as far as the last patch needs, so
+    that every pixel is in one: ``H' = ceil((H - patch_size) / stride) + 1``, at least 1. Without,
+    rows that fill no patch are left out, as VMamba's first version does; only images smaller than
+    one patch are padded.
+
+    Args:
+        in_channels: c.
+        dim: C.
+        patch_size: Side of a patch.
+        stride: Distance of patches; ``patch_size`` unless given.
+        norm: Follow by LayerNorm.
+        cover: See above.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        dim: int,
+        patch_size: int,
+        stride: int | None = None,
+        *,
+        norm: bool = False,
+        cover: bool = True,
+    ) -> None:
+        super().__init__()
+        self.cover = cover
+        self.conv = nn.Conv2d(in_channels, dim, patch_size, stride=stride or patch_size)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[2:]
+        padding = (0, self._lacking(width), 0, self._lacking(height))
+        if any(padding):
+            image = F.pad(image, padding)
+        return self.norm(self.conv(image).permute(0, 2, 3, 1).contiguous())
+
+    def _lacking(self, size: int) -> int:
+        """Zeros to add along an axis of ``size`` pixels."""
+        patch, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        if size < patch:
+            return patch - size
+        return (patch - size) % stride if self.cover else 0
+
+
+class PatchMerging(nn.Module):
+    """2 x 2 tokens to one: ``[B, H, W, c] -> [B, ceil(H/2), ceil(W/2), c']``, zero-padded if odd.
+
+    The four tokens are joined as in the original Swin Transformer: upper left, lower left, upper
+    right, lower right. (``nn.Unfold``, hence mmdet's Swin, has another order.)
+
+    Args:
+        dim: c.
+        out_dim: c'.
+    """
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[1:3]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        # [B, H, W, c] -> [B, H/2, row, W/2, column, c] -> [B, H/2, W/2, (column row c)]
+        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.reduction(self.norm(x))

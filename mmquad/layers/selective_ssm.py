@@ -69,30 +69,51 @@ class SelectiveSSM(nn.Module):
 
     def forward(self, xs: Tensor) -> Tensor:
         """Sequences ``[B, L, K, D]`` -> ``[B, L, K, D]``, in float32 at least."""
-        directions, dim = xs.shape[2:]
-        if (directions, dim) != (self.directions, self.dim):
-            raise ValueError(
-                f"expected xs [B, L, K={self.directions}, D={self.dim}], got {tuple(xs.shape)}"
-            )
+        return self.scan(xs, *self.project(xs))
+
+    def project(self, xs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sequences ``[B, L, K, D]`` -> steps before bias and softplus ``[B, L, K, D]``, B and C.
+
+        B and C are ``[B, L, K, N]``.
+        """
+        self._check(xs, self.directions)
         split = (self.dt_rank, self.d_state, self.d_state)
         projected = torch.einsum("blkd,kcd->blkc", xs, self.x_proj)
         dt, B, C = projected.split(split, dim=-1)
-        dt = torch.einsum("blkr,kdr->blkd", dt, self.dt_proj)
+        return torch.einsum("blkr,kdr->blkd", dt, self.dt_proj), B, C
+
+    def scan(self, xs: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        """The scan of ``[B, L, K, D]`` under given steps, B and C, in float32 at least.
+
+        With one direction's parameters, any number K of sequences may share them.
+        """
+        directions = xs.shape[2] if self.directions == 1 else self.directions
+        self._check(xs, directions)
+        A, D_skip, dt_bias = (
+            parameter.expand(directions, *parameter.shape[1:]).flatten(0, 1)
+            for parameter in (-self.A_log.exp(), self.D_skip, self.dt_bias)
+        )
         # The scan reads [B, K D, L]; a transpose keeps the memory token-major: nothing is copied.
         y = selective_scan(
             xs.flatten(2).transpose(1, 2),
             dt.flatten(2).transpose(1, 2),
-            -self.A_log.exp().flatten(0, 1),
+            A,
             B.permute(0, 2, 3, 1),
             C.permute(0, 2, 3, 1),
-            self.D_skip.flatten(),
-            delta_bias=self.dt_bias.flatten(),
+            D_skip,
+            delta_bias=dt_bias,
             delta_softplus=True,
             # Sums of states reach 1e4 and more, beyond float16's range once gated or merged.
             out_dtype=torch.promote_types(xs.dtype, torch.float32),
         )
         assert isinstance(y, Tensor)
-        return y.transpose(1, 2).unflatten(2, (directions, dim))
+        return y.transpose(1, 2).unflatten(2, (directions, self.dim))
+
+    def _check(self, xs: Tensor, directions: int) -> None:
+        if xs.ndim != 4 or tuple(xs.shape[2:]) != (directions, self.dim):
+            raise ValueError(
+                f"expected xs [B, L, K={directions}, D={self.dim}], got {tuple(xs.shape)}"
+            )
 
     def extra_repr(self) -> str:
         return (

@@ -1,0 +1,97 @@
+"""Backbones of one width and one resolution: what Vim, LocalVim and PlainMamba share."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmquad.backbones.base import VisionBackbone
+from mmquad.layers import GridPositions
+from mmquad.layers.positions import resize_grid
+
+__all__ = ["IsotropicBackbone"]
+
+
+class IsotropicBackbone(VisionBackbone):
+    """Patches with learned positions, then ``depth`` residual blocks on all of them.
+
+    Each layer is a stage: ``out_indices`` and ``frozen_stages`` count layers, and the outputs are
+    the residual stream after a layer under a norm of their own; ``norm{depth - 1}`` is the final
+    norm of the classifiers. ``frozen_stages=0`` freezes stem and positions. The stream is float32
+    at least, also under autocast: dozens of layers add up in it.
+
+    A subclass turns the map of patches into what its blocks take (:meth:`to_tokens`) and back
+    (:meth:`to_output`).
+
+    Args:
+        stem: Image ``[B, c, H, W]`` to patches ``[B, h, w, dim]``.
+        block: Makes a block from its index and its drop path.
+        norm: Makes an output norm.
+        dim: Channels C.
+        depth: Number of layers.
+        grid: Rows and columns of the learned positions; they are interpolated elsewhere.
+        drop_path_rate: Stochastic depth of the last layer; it grows linearly from 0.
+        out_indices: See :class:`VisionBackbone`.
+        frozen_stages: See :class:`VisionBackbone`.
+        norm_eval: See :class:`VisionBackbone`.
+        with_cp: See :class:`VisionBackbone`.
+        init_cfg: See :class:`VisionBackbone`.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem: nn.Module,
+        block: Callable[[int, float], nn.Module],
+        norm: Callable[[int], nn.Module],
+        dim: int,
+        depth: int,
+        grid: tuple[int, int],
+        drop_path_rate: float,
+        out_indices: Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        init_cfg: dict | list[dict] | None,
+    ) -> None:
+        super().__init__([dim] * depth, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
+        self.stem = stem
+        self.positions = GridPositions(dim, grid)
+        self.stages = nn.ModuleList(block(i, rates[i]) for i in range(self.num_built_stages))
+        self.downsamples = nn.ModuleList()
+        for i in self.out_indices:
+            self.add_module(f"norm{i}", norm(dim))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``[B, in_channels, H, W]`` -> one ``[B, C, h, w]`` per out index."""
+        patches = self.positions(self.stem(image))
+        grid = patches.shape[1:3]
+        x = self.to_tokens(patches)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        outputs = []
+        for i, block in enumerate(self.stages):
+            x = self.run_block(block, x)
+            if i in self.out_indices:
+                outputs.append(self.to_output(getattr(self, f"norm{i}")(x), *grid))
+        return tuple(outputs)
+
+    def to_tokens(self, patches: Tensor) -> Tensor:
+        """What the blocks take, from patches ``[B, h, w, C]``; the patches themselves here."""
+        return patches
+
+    def to_output(self, x: Tensor, height: int, width: int) -> Tensor:
+        """A map ``[B, C, height, width]``, from what the blocks give."""
+        # Necks and CPU RoIAlign expect plain NCHW memory.
+        return x.reshape(x.shape[0], height, width, -1).permute(0, 3, 1, 2).contiguous()
+
+    def embedding_parts(self) -> list[nn.Module]:
+        return [self.stem, self.positions]
+
+    def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Resize positions learned on another grid."""
+        adapted = dict(state_dict)
+        table = adapted.get("positions.table")
+        if table is not None and table.ndim == 4:
+            adapted["positions.table"] = resize_grid(table, *self.positions.table.shape[1:3])
+        return adapted
