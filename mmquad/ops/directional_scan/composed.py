@@ -191,7 +191,7 @@ def _merge(ys: Tensor, inverse: Tensor) -> Tensor:
     """:func:`_split`, summed over the directions: ``[B, L, D]``; transpose of :func:`_gather`."""
     merged = _direction_rows(ys, inverse, 0)
     for k in range(1, ys.shape[2]):
-        merged += _direction_rows(ys, inverse, k)
+        merged = merged + _direction_rows(ys, inverse, k)  # out of place: exporters trace it
     return merged
 
 
