@@ -80,11 +80,11 @@ class VisionBackbone(BaseModule):
         """Weights of a checkpoint as this model's sizes need them, before the strict comparison."""
         return dict(state_dict)
 
-    def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
-        """``block(x)``, its activations recomputed in backward under ``with_cp``."""
+    def run_block(self, block: nn.Module, *inputs: Any) -> Any:
+        """``block(*inputs)``, its activations recomputed in backward under ``with_cp``."""
         if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
     def init_weights(self) -> None:
         """Initialise by ``init_cfg``; last, strictly, a checkpoint (``type='Pretrained'``).

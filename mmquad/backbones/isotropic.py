@@ -70,11 +70,16 @@ class IsotropicBackbone(VisionBackbone):
         x = self.to_tokens(patches)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         outputs = []
-        for i, block in enumerate(self.stages):
-            x = self.run_block(block, x)
+        for i in range(self.num_built_stages):
+            x, feature = self.run_layer(i, x, *grid)
             if i in self.out_indices:
-                outputs.append(self.to_output(getattr(self, f"norm{i}")(x), *grid))
+                outputs.append(self.to_output(getattr(self, f"norm{i}")(feature), *grid))
         return tuple(outputs)
+
+    def run_layer(self, i: int, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """The stream after layer i, and the feature of that layer: here the stream itself."""
+        x = self.run_block(self.stages[i], x)
+        return x, x
 
     def to_tokens(self, patches: Tensor) -> Tensor:
         """What the blocks take, from patches ``[B, h, w, C]``; the patches themselves here."""

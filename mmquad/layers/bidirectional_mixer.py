@@ -1,4 +1,4 @@
-"""The mixer of Vision Mamba (Vim, arXiv:2401.09417): a Mamba block in two directions."""
+"""Mixers of sequences, each with its own causal convolution: Vision Mamba's (arXiv:2401.09417)."""
 
 import torch
 from torch import Tensor, nn
@@ -6,13 +6,11 @@ from torch import Tensor, nn
 from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.ops import causal_conv1d
 
-__all__ = ["BidirectionalMixer"]
+__all__ = ["BidirectionalMixer", "SequenceMixer"]
 
 
-class BidirectionalMixer(nn.Module):
-    """in_proj to x and gate; per direction causal conv, SiLU and scan; mean, gate, out_proj.
-
-    A family with other directions overrides :meth:`to_sequences` and :meth:`to_tokens`.
+class SequenceMixer(nn.Module):
+    """The parts of a Mamba block with K directions; a family says how tokens become sequences.
 
     Args:
         dim: Channels C of the block.
@@ -42,20 +40,22 @@ class BidirectionalMixer(nn.Module):
         for parameter in (self.conv_weight, self.conv_bias):  # as nn.Conv1d does
             nn.init.uniform_(parameter, -(conv_size**-0.5), conv_size**-0.5)
 
+    def scan_sequences(self, xs: Tensor) -> Tensor:
+        """Convolution, SiLU and scan, ``[B, L, K, D] -> [B, L, K, D]``."""
+        # Depthwise, so the directions are nothing but more channels.
+        taps, bias = self.conv_weight.flatten(0, 1), self.conv_bias.flatten()
+        return self.ssm(causal_conv1d(xs.flatten(2), taps, bias).unflatten(2, xs.shape[2:]))
+
+
+class BidirectionalMixer(SequenceMixer):
+    """Vim's: in_proj to x and gate; x forwards and backwards; mean, gate, out_proj.
+
+    The arguments are those of :class:`SequenceMixer`; there are two directions.
+    """
+
     def forward(self, x: Tensor) -> Tensor:
         """``[B, L, C] -> [B, L, C]``."""
         x, gate = self.in_proj(x).chunk(2, dim=-1)
-        xs = self.to_sequences(x)
-        # Depthwise, so the directions are nothing but more channels.
-        taps, bias = self.conv_weight.flatten(0, 1), self.conv_bias.flatten()
-        xs = causal_conv1d(xs.flatten(2), taps, bias).unflatten(2, xs.shape[2:])
-        return self.out_proj(self.to_tokens(self.ssm(xs)) * self.act(gate))
-
-    def to_sequences(self, x: Tensor) -> Tensor:
-        """Tokens ``[B, L, D]`` -> sequences ``[B, L, K, D]``: forwards and backwards."""
-        return torch.stack([x, x.flip(1)], dim=2)
-
-    def to_tokens(self, ys: Tensor) -> Tensor:
-        """Sequences ``[B, L, K, D]`` -> tokens ``[B, L, D]``: the mean of the directions."""
+        ys = self.scan_sequences(torch.stack([x, x.flip(1)], dim=2))
         forwards, backwards = ys.unbind(2)
-        return (forwards + backwards.flip(1)) / 2
+        return self.out_proj((forwards + backwards.flip(1)) / 2 * self.act(gate))
