@@ -15,7 +15,7 @@ from mmquad.checkpoints.files import read_checkpoint
 from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
 from mmquad.compat import runner_checkpoint_globals
 
-__all__ = ["VisionBackbone", "named_setting", "resolve_out_indices"]
+__all__ = ["VisionBackbone", "init_linear", "named_setting", "resolve_out_indices"]
 
 
 class VisionBackbone(BaseModule):
@@ -169,6 +169,14 @@ def resolve_out_indices(out_indices: Sequence[int], stages: int) -> tuple[int, .
             f"got {tuple(out_indices)}"
         )
     return tuple(resolved)
+
+
+def init_linear(module: nn.Module) -> None:
+    """Initialise a linear layer as vision transformers do; for ``nn.Module.apply``."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def named_setting(name: str, value: str | Mapping, named: Mapping[str, Any], kind: Any) -> Any:

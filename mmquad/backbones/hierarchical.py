@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmquad.backbones.base import VisionBackbone
+from mmquad.backbones.base import VisionBackbone, init_linear
 
 __all__ = ["HierarchicalBackbone"]
 
@@ -55,7 +55,7 @@ class HierarchicalBackbone(VisionBackbone):
             self.stages.append(nn.Sequential(*blocks))
             if i in self.out_indices:
                 self.add_module(f"norm{i}", nn.LayerNorm(dims[i]))
-        self.apply(_init_linear)
+        self.apply(init_linear)
         self._freeze()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -72,10 +72,3 @@ class HierarchicalBackbone(VisionBackbone):
                 # Necks and CPU RoIAlign expect plain NCHW memory.
                 outputs.append(normed.permute(0, 3, 1, 2).contiguous())
         return tuple(outputs)
-
-
-def _init_linear(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

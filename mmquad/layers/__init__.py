@@ -5,8 +5,15 @@ from mmquad.layers.block import MixerBlock
 from mmquad.layers.drop_path import DropPath
 from mmquad.layers.mixers import QuadMixer, ScanMixer
 from mmquad.layers.mlp import MLP
-from mmquad.layers.patch import ConvDownsample, ConvStem, PatchEmbed, PatchMerging
+from mmquad.layers.patch import (
+    ConvDownsample,
+    ConvStem,
+    DeepPatchEmbed,
+    PatchEmbed,
+    PatchMerging,
+)
 from mmquad.layers.positions import ClassToken, GridPositions
+from mmquad.layers.snake_mixer import SnakeMixer
 
 __all__ = [
     "MLP",
@@ -14,6 +21,7 @@ __all__ = [
     "ClassToken",
     "ConvDownsample",
     "ConvStem",
+    "DeepPatchEmbed",
     "DropPath",
     "GridPositions",
     "MixerBlock",
@@ -21,4 +29,5 @@ __all__ = [
     "PatchMerging",
     "QuadMixer",
     "ScanMixer",
+    "SnakeMixer",
 ]

@@ -3,7 +3,14 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ConvDownsample", "ConvStem", "PatchEmbed", "PatchMerging", "conv_channels_last"]
+__all__ = [
+    "ConvDownsample",
+    "ConvStem",
+    "DeepPatchEmbed",
+    "PatchEmbed",
+    "PatchMerging",
+    "conv_channels_last",
+]
 
 
 def conv_channels_last(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -95,6 +102,40 @@ class PatchEmbed(nn.Module):
         if size < patch:
             return patch - size
         return (patch - size) % stride if self.cover else 0
+
+
+class DeepPatchEmbed(nn.Module):
+    """Patches of convolved pixels (PlainMamba): image to ``[B, ceil(H/2s), ceil(W/2s), C]``.
+
+    A 7x7 convolution of stride 2 and ``num_convs`` 3x3 ones, each with batch norm and ReLU, then
+    patches of s x s of their outputs.
+
+    Args:
+        in_channels: Channels of the image.
+        dim: C.
+        patch_size: 2 s.
+        num_convs: Number of 3x3 convolutions.
+        hidden_dim: Channels of the convolutions.
+    """
+
+    def __init__(
+        self, in_channels: int, dim: int, patch_size: int, num_convs: int, hidden_dim: int = 64
+    ) -> None:
+        super().__init__()
+        self.convs = nn.Sequential()
+        for i in range(1 + num_convs):
+            size, stride, channels = (3, 1, hidden_dim) if i else (7, 2, in_channels)
+            self.convs.extend(
+                [
+                    nn.Conv2d(channels, hidden_dim, size, stride, size // 2, bias=False),
+                    nn.BatchNorm2d(hidden_dim),
+                    nn.ReLU(),
+                ]
+            )
+        self.patches = PatchEmbed(hidden_dim, dim, patch_size // 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.patches(self.convs(image))
 
 
 class PatchMerging(nn.Module):

@@ -56,16 +56,18 @@ class SelectiveSSM(nn.Module):
         inverse: Tensor,
         window: Tensor | None = None,
         weight: Tensor | None = None,
+        *,
+        merge: bool = True,
     ) -> Tensor:
         """Tokens ``[B, L, D]`` -> ``[B, L, D]``, in float32 at least, summed over the directions.
 
-        The same as reordering, :meth:`forward` and merging, in one op; tables and weight as in
-        :func:`mmquad.ops.directional_scan`.
+        The same as reordering, :meth:`forward` and merging, in one op; tables, weight and merge as
+        in :func:`mmquad.ops.directional_scan`: with ``merge=False``, ``[B, K, L, D]`` unsummed.
         """
         # Pointwise, so it may come before the reordering: one product for all directions.
         z = F.linear(x, self.x_proj.flatten(0, 1))
         parameters = (self.dt_proj, self.dt_bias, -self.A_log.exp(), self.D_skip)
-        return directional_scan(x, z, *parameters, order, inverse, window, weight)
+        return directional_scan(x, z, *parameters, order, inverse, window, weight, merge=merge)
 
     def forward(self, xs: Tensor) -> Tensor:
         """Sequences ``[B, L, K, D]`` -> ``[B, L, K, D]``, in float32 at least."""

@@ -4,5 +4,6 @@ from mmquad.scans.base import FixedScan
 from mmquad.scans.cross import CrossScan
 from mmquad.scans.local import LocalScan
 from mmquad.scans.quad import QuadScan
+from mmquad.scans.snake import SnakeScan
 
-__all__ = ["CrossScan", "FixedScan", "LocalScan", "QuadScan"]
+__all__ = ["CrossScan", "FixedScan", "LocalScan", "QuadScan", "SnakeScan"]

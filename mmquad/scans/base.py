@@ -93,9 +93,9 @@ class FixedScan(ABC):
     def to_sequences(self, x: Tensor) -> Tensor:
         """Grid ``[B, H, W, D]`` -> sequences ``[B, P, K, D]``, zero at empty positions."""
         tables = self.tables(x.shape[1], x.shape[2], x.device)
-        return gather_tokens(x.flatten(1, 2), *tables)
+        return gather_tokens(x.flatten(1, 2), tables.order, tables.inverse)
 
     def to_grid(self, y: Tensor, height: int, width: int) -> Tensor:
         """Sequences ``[B, P, K, D]`` -> grid ``[B, H, W, D]``, summed over directions."""
         tables = self.tables(height, width, y.device)
-        return merge_tokens(y, *tables).unflatten(1, (height, width))
+        return merge_tokens(y, tables.order, tables.inverse).unflatten(1, (height, width))
