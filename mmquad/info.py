@@ -39,11 +39,12 @@ def describe_backends(ops: Sequence[BackendSet] = OPS) -> str:
         if requested != "auto" and requested not in op.names:
             lines.append(f"  has no backend {requested!r}: a call raises; there are {op.names}")
         chosen = _chosen(op, requested)
+        width = max(10, *map(len, op.names))
         for backend in op:
             reasons = backend.unavailable()
             state = "off" if reasons else "runs" if backend.name == chosen else "available"
-            lines.append(f"  {backend.name:10} {state:10} {backend.summary}")
-            lines += [f"  {'':10} {'':10} {reason}" for reason in reasons]
+            lines.append(f"  {backend.name:{width}} {state:10} {backend.summary}")
+            lines += [f"  {'':{width}} {'':10} {reason}" for reason in reasons]
     return "\n".join(lines)
 
 

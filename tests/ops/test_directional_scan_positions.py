@@ -116,7 +116,9 @@ def skip_if_unable(backend: str, tables: Tables, merge: bool) -> None:
         pytest.skip("; ".join(reasons))
 
 
-every_backend = pytest.mark.parametrize("backend", BACKENDS.names)
+every_backend = pytest.mark.parametrize(
+    "backend", [name for name in BACKENDS.names if name != "mamba_ssm"]
+)
 
 
 @every_backend

@@ -7,6 +7,12 @@ import torch
 from torch import Tensor
 
 from mmquad.ops.backend import Backend, BackendSet
+from mmquad.ops.causal_conv1d.package import (
+    causal_conv1d_backward_package,
+    causal_conv1d_package,
+    package_unavailable,
+    package_unsupported,
+)
 from mmquad.ops.causal_conv1d.pytorch import causal_conv1d_backward_pytorch, causal_conv1d_pytorch
 
 __all__ = ["BACKENDS", "causal_conv1d_op"]
@@ -32,6 +38,15 @@ BACKENDS = BackendSet(
             backward=causal_conv1d_backward_pytorch,
             unavailable=_nothing,
             unsupported=_anything,
+        ),
+        Backend(
+            name="causal_conv1d",
+            priority=-10,
+            summary="CUDA kernel of the package of that name, on request only",
+            forward=causal_conv1d_package,
+            backward=causal_conv1d_backward_package,
+            unavailable=package_unavailable,
+            unsupported=package_unsupported,
         ),
     ],
     must_have_choice=False,

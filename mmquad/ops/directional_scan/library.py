@@ -21,6 +21,12 @@ from mmquad.ops.selective_scan.chunked import (
     selective_scan_chunked,
 )
 from mmquad.ops.selective_scan.library import selective_scan_flops
+from mmquad.ops.selective_scan.mamba_ssm import (
+    mamba_ssm_unavailable,
+    mamba_ssm_unsupported,
+    selective_scan_backward_mamba_ssm,
+    selective_scan_mamba_ssm,
+)
 from mmquad.ops.selective_scan.reference import (
     selective_scan_backward_reference,
     selective_scan_reference,
@@ -51,8 +57,20 @@ def _anything(**inputs: Any) -> list[str]:
     return []
 
 
+def _mamba_ssm_unsupported(**inputs: Any) -> list[str]:
+    x, A, order = inputs["x"], inputs["A"], inputs["order"]
+    shape = (x.shape[0], A.shape[0] * x.shape[2], order.shape[2])
+    return mamba_ssm_unsupported(u=x.new_empty(()).expand(shape), A=A.flatten(0, 1))
+
+
 def _composed(
-    name: str, priority: int, summary: str, scan: Callable[..., Any], scan_backward: Callable
+    name: str,
+    priority: int,
+    summary: str,
+    scan: Callable[..., Any],
+    scan_backward: Callable[..., Any],
+    unavailable: Callable[[], list[str]] = _nothing,
+    unsupported: Callable[..., list[str]] = _anything,
 ) -> DirectionalBackend:
     def forward(*arguments: Any) -> Tensor:
         return composed_forward(scan, *arguments[:-1])
@@ -60,7 +78,7 @@ def _composed(
     def backward(*arguments: Any) -> Gradients:
         return composed_backward(scan, scan_backward, *arguments[:-1])
 
-    return DirectionalBackend(name, priority, summary, forward, backward, _nothing, _anything)
+    return DirectionalBackend(name, priority, summary, forward, backward, unavailable, unsupported)
 
 
 BACKENDS = BackendSet(
@@ -90,6 +108,15 @@ BACKENDS = BackendSet(
             "the equations token by token in PyTorch, any device; slow",
             selective_scan_reference,
             selective_scan_backward_reference,
+        ),
+        _composed(
+            "mamba_ssm",
+            -10,
+            "PyTorch around the CUDA kernel of the package of that name, on request only",
+            selective_scan_mamba_ssm,
+            selective_scan_backward_mamba_ssm,
+            mamba_ssm_unavailable,
+            _mamba_ssm_unsupported,
         ),
     ],
 )

@@ -14,6 +14,12 @@ from mmquad.ops.selective_scan.chunked import (
     selective_scan_backward_chunked,
     selective_scan_chunked,
 )
+from mmquad.ops.selective_scan.mamba_ssm import (
+    mamba_ssm_unavailable,
+    mamba_ssm_unsupported,
+    selective_scan_backward_mamba_ssm,
+    selective_scan_mamba_ssm,
+)
 from mmquad.ops.selective_scan.reference import (
     selective_scan_backward_reference,
     selective_scan_reference,
@@ -50,6 +56,15 @@ BACKENDS = BackendSet(
             backward=selective_scan_backward_reference,
             unavailable=_always_available,
             unsupported=_anything,
+        ),
+        Backend(
+            name="mamba_ssm",
+            priority=-10,
+            summary="CUDA kernel of the package of that name, on request only",
+            forward=selective_scan_mamba_ssm,
+            backward=selective_scan_backward_mamba_ssm,
+            unavailable=mamba_ssm_unavailable,
+            unsupported=mamba_ssm_unsupported,
         ),
     ],
 )
