@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from mmquad.backbones.base import VisionBackbone
-from mmquad.layers import GridPositions
+from mmquad.layers import ClassToken, GridPositions
 from mmquad.layers.positions import resize_grid
 
-__all__ = ["IsotropicBackbone"]
+__all__ = ["IsotropicBackbone", "SequenceBackbone"]
 
 
 class IsotropicBackbone(VisionBackbone):
@@ -99,4 +99,45 @@ class IsotropicBackbone(VisionBackbone):
         table = adapted.get("positions.table")
         if table is not None and table.ndim == 4:
             adapted["positions.table"] = resize_grid(table, *self.positions.table.shape[1:3])
+        return adapted
+
+
+class SequenceBackbone(IsotropicBackbone):
+    """Blocks that take a sequence of tokens, perhaps with a class token in its middle.
+
+    A subclass calls :meth:`_set_class_token` in its constructor.
+    """
+
+    class_token: ClassToken | None
+    out_type: str
+
+    def _set_class_token(self, class_token: bool, out_type: str) -> None:
+        if out_type not in ("map", "class_token"):
+            raise ValueError(f"out_type must be 'map' or 'class_token', got {out_type!r}")
+        if out_type == "class_token" and not class_token:
+            raise ValueError("out_type='class_token' needs class_token=True")
+        self.class_token = ClassToken(self.out_channels[-1]) if class_token else None
+        self.out_type = out_type
+
+    def to_tokens(self, patches: Tensor) -> Tensor:
+        """``[B, h, w, C]`` -> ``[B, L, C]``, with the class token in the middle."""
+        x = patches.flatten(1, 2)
+        return x if self.class_token is None else self.class_token.insert(x)
+
+    def to_output(self, x: Tensor, height: int, width: int) -> Tensor:
+        if self.class_token is not None:
+            if self.out_type == "class_token":
+                return self.class_token.take(x)
+            x = self.class_token.remove(x)
+        return super().to_output(x, height, width)
+
+    def embedding_parts(self) -> list[nn.Module]:
+        parts = super().embedding_parts()
+        return parts if self.class_token is None else [*parts, self.class_token]
+
+    def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Resize positions; leave the class token out where this model has none."""
+        adapted = super().adapt_pretrained(state_dict)
+        if self.class_token is None:
+            adapted = {k: v for k, v in adapted.items() if not k.startswith("class_token.")}
         return adapted

@@ -11,11 +11,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmquad.backbones.base import named_setting
-from mmquad.backbones.isotropic import IsotropicBackbone
-from mmquad.layers import BidirectionalMixer, ClassToken, MixerBlock, PatchEmbed
+from mmquad.backbones.isotropic import SequenceBackbone
+from mmquad.layers import BidirectionalMixer, MixerBlock, PatchEmbed
 from mmquad.registry import MODELS
 
 __all__ = ["VIM_ARCHS", "Vim", "VimArch"]
@@ -53,7 +53,7 @@ VIM_ARCHS = {
 
 
 @MODELS.register_module()
-class Vim(IsotropicBackbone):
+class Vim(SequenceBackbone):
     """Bidirectional Mamba layers on patches, with a class token in the middle of the sequence.
 
     Every image size from 1 x 1 up works: positions are interpolated, and zeros are added below and
@@ -95,10 +95,6 @@ class Vim(IsotropicBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         size = named_setting("arch", arch, VIM_ARCHS, VimArch)
-        if out_type not in ("map", "class_token"):
-            raise ValueError(f"out_type must be 'map' or 'class_token', got {out_type!r}")
-        if out_type == "class_token" and not class_token:
-            raise ValueError("out_type='class_token' needs class_token=True")
         # Mamba's norm: weight only.
         norm = partial(nn.RMSNorm, eps=1e-5)
         inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
@@ -121,33 +117,10 @@ class Vim(IsotropicBackbone):
             with_cp=with_cp,
             init_cfg=init_cfg,
         )
-        self.arch, self.out_type = size, out_type
-        self.class_token = ClassToken(size.dim) if class_token else None
+        self.arch = size
+        self._set_class_token(class_token, out_type)
         self.apply(partial(_init_module, depth=size.depth))
         self._freeze()
-
-    def to_tokens(self, patches: Tensor) -> Tensor:
-        """``[B, h, w, C]`` -> ``[B, L, C]``, with the class token in the middle."""
-        x = patches.flatten(1, 2)
-        return x if self.class_token is None else self.class_token.insert(x)
-
-    def to_output(self, x: Tensor, height: int, width: int) -> Tensor:
-        if self.class_token is not None:
-            if self.out_type == "class_token":
-                return self.class_token.take(x)
-            x = self.class_token.remove(x)
-        return super().to_output(x, height, width)
-
-    def embedding_parts(self) -> list[nn.Module]:
-        parts = super().embedding_parts()
-        return parts if self.class_token is None else [*parts, self.class_token]
-
-    def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Resize positions; leave the class token out where this model has none."""
-        adapted = super().adapt_pretrained(state_dict)
-        if self.class_token is None:
-            adapted = {k: v for k, v in adapted.items() if not k.startswith("class_token.")}
-        return adapted
 
 
 @torch.no_grad()
