@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-__all__ = ["CheckpointFileError", "file_sha256", "read_checkpoint"]
+__all__ = ["CheckpointFileError", "check_file", "file_sha256", "read_checkpoint"]
 
 _DAMAGED = "Download or copy it again and compare its size and checksum with the source's."
 _SIGNATURES = [
@@ -57,7 +57,7 @@ def read_checkpoint(
         CheckpointFileError: The file is absent, empty, damaged, no checkpoint, or needs ``trust``.
     """
     path = Path(path)
-    is_zip = _check_file(path)
+    is_zip = check_file(path)
     try:
         if trust:
             content = torch.load(
@@ -90,8 +90,12 @@ def read_checkpoint(
     return content
 
 
-def _check_file(path: Path) -> bool:
-    """Say what is wrong with the bytes of a file, if anything; whether it is a zip archive."""
+def check_file(path: Path) -> bool:
+    """Whether the bytes of a file are an intact archive of ``torch.save``; False: not an archive.
+
+    Raises:
+        CheckpointFileError: The file is absent, empty, truncated or damaged.
+    """
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointFileError(f"{path} {kind} (looked for from {Path.cwd()}).")

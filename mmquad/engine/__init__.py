@@ -1,6 +1,7 @@
 """Training engine: launching, checks made before a run, hooks."""
 
+from mmquad.engine.checkpoint_hook import AtomicCheckpointHook
 from mmquad.engine.seeding import EpochSeedHook, seed_worker
 from mmquad.engine.strict_weights import StrictWeightsHook
 
-__all__ = ["EpochSeedHook", "StrictWeightsHook", "seed_worker"]
+__all__ = ["AtomicCheckpointHook", "EpochSeedHook", "StrictWeightsHook", "seed_worker"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmquad.checkpoints import CheckpointMismatchError
 from mmquad.compat import load_config
@@ -20,6 +20,7 @@ from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
 from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
 from mmquad.engine.errors import SetupError
 from mmquad.engine.evaluation import add_result_file, add_tta, add_visualization
+from mmquad.engine.resumption import check_resumable, find_resumable
 from mmquad.environment import find_problems
 
 __all__ = ["Plan", "plan_test", "plan_training", "run_test", "run_training"]
@@ -75,7 +76,7 @@ def plan_training(
             )
         cfg.auto_scale_lr.enable = True
     if resume is not None:
-        plan.notes.append(_set_resume(cfg, resume))
+        plan.notes += _set_resume(cfg, resume)
     _finish(plan, splits=("train", "val"))
     return plan
 
@@ -196,29 +197,20 @@ def _enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
 
 
-def _set_resume(cfg: Config, resume: str) -> str:
+def _set_resume(cfg: Config, resume: str) -> list[str]:
     if resume != "auto":
         if "://" not in resume and not Path(resume).is_file():
             raise SetupError(f"Checkpoint to resume not found: {resume} (from {Path.cwd()}).")
+        if "://" not in resume:
+            check_resumable(resume)
         cfg.resume, cfg.load_from = True, resume
-        return f"Resuming from {resume}."
-    work_dir = Path(cfg.work_dir)
-    # Without this file mmengine's finder logs before there is a logger.
-    latest = (
-        find_latest_checkpoint(str(work_dir)) if (work_dir / "last_checkpoint").is_file() else None
-    )
+        return [f"Resuming from {resume}."]
+    latest, notes = find_resumable(cfg.work_dir)
     if latest is None:
         cfg.resume = False
-        return f"Nothing to resume: no checkpoint in {work_dir}. Starting from the beginning."
-    # The record holds the path as it was when the run started, maybe in another folder.
-    beside = work_dir / Path(latest).name
-    if not beside.is_file() and not Path(latest).is_file():
-        raise SetupError(
-            f"{work_dir / 'last_checkpoint'} names {latest}, which does not exist.\n"
-            "What to do: give the checkpoint with --resume PATH, or delete that file to start anew."
-        )
-    cfg.resume, cfg.load_from = True, str(beside if beside.is_file() else latest)
-    return f"Resuming from {cfg.load_from}, the latest checkpoint of {work_dir}."
+        return [f"Nothing to resume: no checkpoint in {cfg.work_dir}. Starting from the beginning."]
+    cfg.resume, cfg.load_from = True, str(latest)
+    return [*notes, f"Resuming from {latest}, the latest checkpoint of {cfg.work_dir}."]
 
 
 def _finish(plan: Plan, splits: tuple[str, ...]) -> None:

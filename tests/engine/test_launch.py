@@ -116,9 +116,9 @@ def test_resume_finds_the_latest_checkpoint_of_a_moved_work_dir(config: str):
     work_dir = Path("work_dirs/my_config")
     work_dir.mkdir(parents=True)
     (work_dir / "last_checkpoint").write_text("/gone/epoch_2.pth")
-    with pytest.raises(SetupError, match=r"names /gone/epoch_2\.pth, which does not exist"):
+    with pytest.raises(SetupError, match=r"names /gone/epoch_2\.pth, which cannot be used"):
         plan_training(config, resume="auto")
-    (work_dir / "epoch_2.pth").touch()
+    torch.save({}, work_dir / "epoch_2.pth")
     plan = plan_training(config, resume="auto")
     assert (plan.cfg.resume, plan.cfg.load_from) == (True, str(work_dir / "epoch_2.pth"))
 
@@ -126,7 +126,7 @@ def test_resume_finds_the_latest_checkpoint_of_a_moved_work_dir(config: str):
 def test_resume_from_a_path(config: str):
     with pytest.raises(SetupError, match=r"to resume not found: epoch_1\.pth"):
         plan_training(config, resume="epoch_1.pth")
-    Path("epoch_1.pth").touch()
+    torch.save({}, "epoch_1.pth")
     plan = plan_training(config, resume="epoch_1.pth")
     assert (plan.cfg.resume, plan.cfg.load_from) == (True, "epoch_1.pth")
 

@@ -4,5 +4,11 @@ _base_ = "mmdet::_base_/default_runtime.py"
 
 custom_hooks = [dict(type="mmquad.EpochSeedHook")]
 default_hooks = dict(
-    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best="coco/bbox_mAP", rule="greater")
+    checkpoint=dict(
+        type="mmquad.AtomicCheckpointHook",
+        interval=1,
+        max_keep_ckpts=2,
+        save_best="coco/bbox_mAP",
+        rule="greater",
+    )
 )

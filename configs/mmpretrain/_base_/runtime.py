@@ -7,5 +7,11 @@ custom_hooks = [
     dict(type="EMAHook", momentum=1e-4, priority="ABOVE_NORMAL"),
 ]
 default_hooks = dict(
-    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best="accuracy/top1", rule="greater")
+    checkpoint=dict(
+        type="mmquad.AtomicCheckpointHook",
+        interval=1,
+        max_keep_ckpts=2,
+        save_best="accuracy/top1",
+        rule="greater",
+    )
 )

@@ -18,5 +18,12 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),
     dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=1500, end=160000),
 ]
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best="mIoU", rule="greater"))
+default_hooks = dict(
+    checkpoint=dict(
+        type="mmquad.AtomicCheckpointHook",
+        max_keep_ckpts=2,
+        save_best="mIoU",
+        rule="greater",
+    )
+)
 auto_scale_lr = dict(enable=False, base_batch_size=16)
