@@ -1,0 +1,111 @@
+"""Names of the released PlainMamba weights (ChenhongyiYang/PlainMamba, 0975a1d), converted."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mmquad.checkpoints.loading import CheckpointMismatchError
+from mmquad.checkpoints.renames import Rule, grid_of, layers_of, renamed
+
+__all__ = ["convert_plainmamba", "plainmamba_arch"]
+
+_LAYER = r"layers\.(\d+)\."
+# One set of parameters for all directions: an axis of length 1 goes before.
+_SHARED = {
+    "A_log": "ssm.A_log",
+    "D": "ssm.D_skip",
+    "x_proj.weight": "ssm.x_proj",
+    "dt_proj.weight": "ssm.dt_proj",
+    "dt_proj.bias": "ssm.dt_bias",
+}
+_RULES: list[Rule] = [
+    (r"pos_embed", "positions.table"),
+    (r"patch_embed\.stem\.(0|1)\.(.+)", r"stem.convs.\1.\2"),
+    (r"patch_embed\.projection\.(.+)", r"stem.patches.conv.\1"),
+    (r"norm_layer(\d+)\.(.+)", r"norm\1.\2"),
+    (r"head\.fc\.(.+)", r"head.fc.\1"),
+    (_LAYER + r"norm\.(.+)", r"stages.\1.norm1.\2"),
+    (_LAYER + r"dw\.0\.(.+)", r"stages.\1.1.conv.\2"),
+    (_LAYER + r"dw\.1\.(.+)", r"stages.\1.1.norm.\2"),
+    (_LAYER + r"mamba\.direction_Bs", r"stages.\1.mixer.direction_B"),
+    (_LAYER + r"mamba\.conv2d\.(.+)", r"stages.\1.mixer.conv.\2"),
+    (_LAYER + r"mamba\.(in_proj|out_proj)\.(.+)", r"stages.\1.mixer.\2.\3"),
+    *((_LAYER + rf"mamba\.{re.escape(k)}", rf"stages.\1.mixer.{v}") for k, v in _SHARED.items()),
+]
+
+
+def convert_plainmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Released names and shapes -> those of :class:`mmquad.backbones.PlainMamba` and ``head.fc``.
+
+    Averages that the trainer keeps beside the weights (``ema_*``) are left out. Gradients convert
+    like weights.
+
+    Raises:
+        UnknownNamesError: A name is not one of the release.
+        CheckpointMismatchError: A shape makes no sense.
+    """
+    weights = _weights(state_dict)
+    depth = layers_of(weights, _LAYER)
+    with_conv = _conv_layers(weights)
+    rules = [
+        (r"ln1\.(.+)", rf"norm{depth - 1}.\1"),
+        # 3x3 convolutions are numbered from 0 again, after the first one with its norm and ReLU
+        *(
+            (rf"patch_embed\.convs\.{i}\.(.+)", rf"stem.convs.{i + 3}.\1")
+            for i in range(layers_of(weights, r"patch_embed\.convs\.(\d+)"))
+        ),
+        *_RULES,
+    ]
+    converted = {}
+    for new_name, _, value in renamed(weights, rules, "PlainMamba"):
+        if ".ssm." in new_name:
+            value = value[None]
+        elif new_name == "positions.table":
+            side = grid_of("pos_embed", value.shape[1])
+            value = value.unflatten(1, (side, side))
+        stage = re.match(r"stages\.(\d+)\.(norm1|mixer)\.", new_name)
+        if stage and int(stage[1]) in with_conv:
+            new_name = new_name.replace(f"stages.{stage[1]}.", f"stages.{stage[1]}.0.", 1)
+        converted[new_name] = value
+    return converted
+
+
+def _weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's own entries, without the prefix of a classifier's backbone."""
+    own = {k: v for k, v in state_dict.items() if not k.split(".")[-1].startswith("ema_")}
+    return {name.removeprefix("backbone."): value for name, value in own.items()}
+
+
+def _conv_layers(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+    return tuple(sorted({int(n.split(".")[1]) for n in weights if re.match(_LAYER + "dw", n)}))
+
+
+def plainmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Fields of ``PlainMambaArch``, read from the shapes of released weights.
+
+    Raises:
+        CheckpointMismatchError: An entry that tells them is missing.
+    """
+    weights = _weights(state_dict)
+
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in weights:
+            raise CheckpointMismatchError(f"incomplete weights of PlainMamba: {name} is missing")
+        return tuple(weights[name].shape)
+
+    dim, _, side, _ = shape("patch_embed.projection.weight")
+    grid = grid_of("pos_embed", shape("pos_embed")[1])
+    inner_dim, d_state = shape("layers.0.mamba.A_log")
+    return {
+        "dim": dim,
+        "depth": layers_of(weights, _LAYER),
+        # of conv, norm and ReLU, the last one has no entry
+        "num_convs": (layers_of(weights, r"patch_embed\.convs\.(\d+)") + 1) // 3,
+        "conv_layers": _conv_layers(weights),
+        "patch_size": 2 * side,
+        "grid": (grid, grid),
+        "ssm_ratio": inner_dim / dim,
+        "d_state": d_state,
+    }
