@@ -2,7 +2,7 @@
 
 _base_ = "mmdet::_base_/default_runtime.py"
 
-custom_hooks = [dict(type="mmquad.EpochSeedHook")]
+custom_hooks = [dict(type="mmquad.EpochSeedHook"), dict(type="mmquad.FiniteGuardHook")]
 default_hooks = dict(
     checkpoint=dict(
         type="mmquad.AtomicCheckpointHook",

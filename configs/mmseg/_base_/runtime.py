@@ -2,4 +2,4 @@
 
 _base_ = "mmseg::_base_/default_runtime.py"
 
-custom_hooks = [dict(type="mmquad.EpochSeedHook")]
+custom_hooks = [dict(type="mmquad.EpochSeedHook"), dict(type="mmquad.FiniteGuardHook")]
