@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mmquad.checkpoints.loading import CheckpointMismatchError
-from mmquad.checkpoints.renames import Rule, grid_of, layers_of, renamed
+from mmquad.checkpoints.renames import Rule, grid_of, layers_of, renamed, shape_of
 
-__all__ = ["convert_vim", "vim_arch"]
+__all__ = ["convert_vim", "separate_positions", "vim_arch"]
 
 _LAYER = r"layers\.(\d+)\."
 # The second direction of a parameter has another name; both become rows of one tensor.
@@ -65,10 +65,15 @@ def convert_vim(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 value.squeeze(2) if new_name == "conv_weight" else value
             )
     converted[f"norm{depth - 1}.weight"] = _take(state_dict, "norm_f.weight")
-    return converted | _positions(state_dict)
+    return converted | separate_positions(state_dict)
 
 
-def _positions(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def separate_positions(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Positions of the patches as a square grid, and the class token with its own, if there is one.
+
+    Raises:
+        CheckpointMismatchError: There are no positions, or they form no square.
+    """
     positions = _take(state_dict, "pos_embed")
     if positions.ndim != 3:
         raise CheckpointMismatchError(f"expected pos_embed [1, L, C], got {tuple(positions.shape)}")
@@ -97,17 +102,16 @@ def vim_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         CheckpointMismatchError: An entry that tells them is missing.
     """
-    patches = _take(state_dict, "patch_embed.proj.weight")
-    dim, patch_size = patches.shape[0], patches.shape[2]
-    grid = tuple(_positions(state_dict)["positions.table"].shape[1:3])
+    dim, _, patch_size, _ = shape_of(state_dict, "patch_embed.proj.weight", 4, "Vim")
+    grid = tuple(separate_positions(state_dict)["positions.table"].shape[1:3])
     stride, rest = divmod(224 - patch_size, max(grid[0] - 1, 1))
-    states = _take(state_dict, "layers.0.mixer.A_log")
+    inner_dim, d_state = shape_of(state_dict, "layers.0.mixer.A_log", 2, "Vim")
     return {
         "dim": dim,
         "depth": layers_of(state_dict, _LAYER),
         "patch_size": patch_size,
         "stride": stride if rest == 0 and 0 < stride <= patch_size else patch_size,
         "grid": grid,
-        "ssm_ratio": states.shape[0] / dim,
-        "d_state": states.shape[1],
+        "ssm_ratio": inner_dim / dim,
+        "d_state": d_state,
     }

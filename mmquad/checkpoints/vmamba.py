@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mmquad.checkpoints.loading import CheckpointMismatchError
-from mmquad.checkpoints.renames import Rule, by_direction, layers_of, renamed
+from mmquad.checkpoints.renames import Rule, by_direction, layers_of, renamed, shape_of
 
-__all__ = ["BLOCK_RULES", "convert_vmamba", "vmamba_arch"]
+__all__ = ["BLOCK_RULES", "CONV_STEM_RULES", "PATCH_RULES", "convert_vmamba", "vmamba_arch"]
 
 DIRECTIONS = 4  # of the cross scan
 
@@ -54,7 +53,7 @@ CONV_STEM_RULES: list[Rule] = [
     (r"patch_embed\.5\.(.+)", r"stem.conv2.\1"),
     (r"patch_embed\.7\.(.+)", r"stem.norm2.\1"),
 ]
-_PATCH_RULES: list[Rule] = [
+PATCH_RULES: list[Rule] = [
     (r"patch_embed\.0\.(.+)", r"stem.conv.\1"),
     (r"patch_embed\.2\.(.+)", r"stem.norm.\1"),
     (r"layers\.(\d+)\.downsample\.(norm|reduction)\.(.+)", r"downsamples.\1.\2.\3"),
@@ -71,7 +70,7 @@ def convert_vmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         CheckpointMismatchError: The directions of an entry cannot be told.
     """
     current = _current_names(state_dict)
-    stem = CONV_STEM_RULES if "patch_embed.5.weight" in current else _PATCH_RULES
+    stem = CONV_STEM_RULES if "patch_embed.5.weight" in current else PATCH_RULES
     return {
         new_name: by_direction(name, value, current)
         if new_name.endswith(("ssm.A_log", "ssm.D_skip"))
@@ -107,33 +106,31 @@ def _current_shape(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def vmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of ``VMambaArch``, read from the shapes of released weights.
+def vmamba_arch(state_dict: Mapping[str, Tensor], release: str = "VMamba") -> dict[str, Any]:
+    """Fields of ``VMambaArch``, read from the shapes of released weights (of ``release``).
 
     Raises:
-        CheckpointMismatchError: An entry that tells them is missing.
+        CheckpointMismatchError: An entry that tells them is missing or damaged.
     """
     current = _current_names(state_dict)
 
-    def size(name: str, axis: int) -> int:
-        if name not in current or current[name].ndim <= axis:
-            raise CheckpointMismatchError(f"incomplete weights of VMamba: {name} is missing")
-        return current[name].shape[axis]
+    def shape(name: str, ndim: int) -> tuple[int, ...]:
+        return shape_of(current, name, ndim, release)
 
     first = "layers.0.blocks.0"
-    overlap = "patch_embed.5.weight" in current
-    dim = size("patch_embed.5.weight" if overlap else "patch_embed.0.weight", 0)
-    inner_dim = size(f"{first}.op.x_proj_weight", 2)
+    overlap = "patch_embed.5.weight" in current or "patch_embed.7.weight" in current
+    dim = shape("patch_embed.5.weight" if overlap else "patch_embed.0.weight", 4)[0]
+    inner_dim = shape(f"{first}.op.x_proj_weight", 3)[2]
     stages = layers_of(current, r"layers\.(\d+)\.blocks\.")
-    has_mlp = f"{first}.mlp.fc1.weight" in current
+    mlp = shape(f"{first}.mlp.fc1.weight", 2)[0] if f"{first}.mlp.fc1.weight" in current else 0
     return {
         "dim": dim,
         "depths": tuple(
             layers_of(current, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)
         ),
         "ssm_ratio": inner_dim / dim,
-        "d_state": size(f"{first}.op.A_logs", 1),
-        "mlp_ratio": size(f"{first}.mlp.fc1.weight", 0) / dim if has_mlp else 0,
-        "gate": size(f"{first}.op.in_proj.weight", 0) == 2 * inner_dim,
+        "d_state": shape(f"{first}.op.A_logs", 2)[1],
+        "mlp_ratio": mlp / dim,
+        "gate": shape(f"{first}.op.in_proj.weight", 2)[0] == 2 * inner_dim,
         "overlap": overlap,
     }

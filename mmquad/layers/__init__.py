@@ -3,6 +3,8 @@
 from mmquad.layers.bidirectional_mixer import BidirectionalMixer
 from mmquad.layers.block import MixerBlock
 from mmquad.layers.drop_path import DropPath
+from mmquad.layers.local_attention import DirectionAttention, DirectionSearch
+from mmquad.layers.local_mixers import LocalMapMixer, LocalSequenceMixer
 from mmquad.layers.mixers import QuadMixer, ScanMixer
 from mmquad.layers.mlp import MLP
 from mmquad.layers.patch import (
@@ -13,6 +15,7 @@ from mmquad.layers.patch import (
     PatchMerging,
 )
 from mmquad.layers.positions import ClassToken, GridPositions
+from mmquad.layers.rotary import rotate_grid
 from mmquad.layers.snake_mixer import SnakeMixer
 
 __all__ = [
@@ -22,12 +25,17 @@ __all__ = [
     "ConvDownsample",
     "ConvStem",
     "DeepPatchEmbed",
+    "DirectionAttention",
+    "DirectionSearch",
     "DropPath",
     "GridPositions",
+    "LocalMapMixer",
+    "LocalSequenceMixer",
     "MixerBlock",
     "PatchEmbed",
     "PatchMerging",
     "QuadMixer",
     "ScanMixer",
     "SnakeMixer",
+    "rotate_grid",
 ]
