@@ -1,16 +1,20 @@
-"""Convert released QuadMamba weights into a checkpoint that the configs here load.
+"""Convert released weights into a checkpoint that the configs here load.
+
+QuadMamba, VMamba, Vim and PlainMamba; classifiers, and detectors and segmentors on them. Which
+model a file holds is read from it (tools/identify_checkpoint.py says it without converting).
 
 python tools/convert_checkpoint.py quadmamba_small.pth weights/quadmamba-small_3rdparty.pth
 
-Then give it to a config: --cfg-options model.backbone.quadtree=released
-model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone.
+Then give it to a config: --cfg-options model.backbone.init_cfg.type=Pretrained
+model.backbone.init_cfg.prefix=backbone.
 model.backbone.init_cfg.checkpoint=weights/quadmamba-small_3rdparty.pth
+and, for QuadMamba, model.backbone.quadtree=released.
 """
 
 import argparse
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.engine.conversion import convert_quadmamba_file
+from mmquad.engine.conversion import convert_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,11 +39,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        result = convert_quadmamba_file(args.source, args.target, key=args.key, trust=args.trust)
+        result = convert_file(args.source, args.target, key=args.key, trust=args.trust)
     except (CheckpointFileError, CheckpointMismatchError) as error:
         raise SystemExit(f"\nNothing was written.\n{error}\n") from None
     # anything missing or unexpected would have been an error
     print(f"matched {result.matched} of {result.total}, missing 0, unexpected 0")
+    print(f"model     {result.model}")
     print(f"arch      {result.arch}")
     for name, value in result.settings.items():
         print(f"{name:<9} {value}")

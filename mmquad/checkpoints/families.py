@@ -8,17 +8,19 @@ from torch import Tensor
 
 from mmquad.checkpoints.loading import CheckpointMismatchError
 
-__all__ = ["family_of", "find_state_dict", "quadmamba_arch"]
+__all__ = ["family_of", "find_state_dict", "split_model"]
 
 _CONTAINERS = ("state_dict", "model", "module", "net")
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 # The first family of which every pattern occurs.
 _FAMILIES = [
     ("QuadMamba (released)", [r"layers\.\d+\.blocks\.\d+\.op\.score_predictor\."]),
-    ("mmquad", [r"(^|\.)stem\.conv1\.", r"(^|\.)stages\.\d+\.\d+\.mixer\."]),
-    ("VMamba", [r"layers\.\d+\.blocks\.\d+\.(op|self_attention)\.(x_proj_weight|A_logs)"]),
+    ("mmquad", [r"(^|\.)stem\.(conv|patches)", r"(^|\.)stages\.\d+\.(\d+\.)?mixer\."]),
+    ("LocalMamba", [r"layers\..*\.(multi_scan\.|A_log_\d)"]),
+    ("VMamba", [r"layers\.\d+\.blocks\.\d+\.(op|self_attention)\.(x_proj|A_logs)"]),
     ("Swin Transformer", [r"(layers|stages)\.\d+\.blocks\.\d+\.attn.*relative_position_"]),
-    ("Vision Mamba (Vim) or PlainMamba", [r"layers\.\d+\.mixer\.(A_log|A_b_log|in_proj)"]),
+    ("Vim", [r"layers\.\d+\.mixer\.(A_log|A_b_log|in_proj)"]),
+    ("PlainMamba", [r"layers\.\d+\.mamba\.(A_log|direction_Bs|in_proj)"]),
     ("ViT (DeiT)", [r"cls_token", r"(blocks|layers)\.\d+\.attn\."]),
     ("ConvNeXt", [r"downsample_layers\.\d+\.", r"stages\.\d+\.\d+\."]),
     ("ResNet", [r"layer1\.0\.conv1\.", r"bn1\."]),
@@ -76,54 +78,18 @@ def find_state_dict(checkpoint: Mapping[str, Any], key: str | None = None) -> di
     return weights
 
 
-def quadmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of ``QuadMambaArch``, read from the shapes of released QuadMamba weights.
+def split_model(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A backbone's entries without their prefix ``backbone.``, and those of heads and necks.
 
-    Raises:
-        CheckpointMismatchError: The weights are not those of a QuadMamba.
+    Without that prefix everything belongs to the backbone. Averages that old trainers register
+    beside the weights (``ema_*``) are left out.
     """
-    family = family_of(state_dict)
-    if family != "QuadMamba (released)":
-        what = f"These are weights of: {family}" if family else "The model is not known"
-        advice = (
-            "They have this package's names already: load them as they are"
-            if family == "mmquad"
-            else "expected names such as layers.0.blocks.0.op.score_predictor.in_conv.0.weight"
-        )
-        raise CheckpointMismatchError(
-            f"not weights of the released QuadMamba. {what}; {advice}. "
-            f"The first names are {_some(state_dict)}."
-        )
-    depths: dict[int, int] = {}
-    for name in state_dict:
-        if found := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name):
-            stage, block = int(found[1]), int(found[2])
-            depths[stage] = max(depths.get(stage, 0), block + 1)
-    first = "layers.0.blocks.0"
-    dim = _sizes(state_dict, "patch_embed.5.weight", 4)[0]
-    inner = _sizes(state_dict, f"{first}.op.in_proj.weight", 2)[0]
-    quad = sorted(
-        {int(n.split(".")[1]) for n in state_dict if ".op.score_predictor." in n} & set(depths)
-    )
-    return {
-        "dim": dim,
-        "depths": tuple(depths.get(i, 0) for i in range(max(depths) + 1)),
-        "ssm_ratio": inner / dim,
-        "quad_stages": tuple(quad),
-        "d_state": _sizes(state_dict, f"{first}.op.A_logs", 2)[1],
-        "mlp_ratio": _sizes(state_dict, f"{first}.mlp.fc1.weight", 2)[0] / dim,
-    }
-
-
-def _sizes(state_dict: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, ...]:
-    if name not in state_dict:
-        raise CheckpointMismatchError(f"incomplete weights of QuadMamba: {name} is missing")
-    shape = tuple(state_dict[name].shape)
-    if len(shape) != ndim or 0 in shape:
-        raise CheckpointMismatchError(
-            f"damaged weights of QuadMamba: expected {name} with {ndim} axes, got shape {shape}"
-        )
-    return shape
+    own = {name: value for name, value in weights.items() if not name.startswith("ema_")}
+    prefix = "backbone."
+    if not any(name.startswith(prefix) for name in own):
+        return own, {}
+    backbone = {k.removeprefix(prefix): v for k, v in own.items() if k.startswith(prefix)}
+    return backbone, {k: v for k, v in own.items() if not k.startswith(prefix)}
 
 
 def _some(part: Any) -> list[str]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmquad.checkpoints.loading import CheckpointMismatchError
-from mmquad.checkpoints.renames import Rule, grid_of, layers_of, renamed
+from mmquad.checkpoints.renames import Rule, grid_of, layers_of, renamed, shape_of
 
 __all__ = ["convert_plainmamba", "plainmamba_arch"]
 
@@ -39,27 +38,25 @@ _RULES: list[Rule] = [
 def convert_plainmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Released names and shapes -> those of :class:`mmquad.backbones.PlainMamba` and ``head.fc``.
 
-    Averages that the trainer keeps beside the weights (``ema_*``) are left out. Gradients convert
-    like weights.
+    Gradients convert like weights.
 
     Raises:
         UnknownNamesError: A name is not one of the release.
         CheckpointMismatchError: A shape makes no sense.
     """
-    weights = _weights(state_dict)
-    depth = layers_of(weights, _LAYER)
-    with_conv = _conv_layers(weights)
+    depth = layers_of(state_dict, _LAYER)
+    with_conv = _conv_layers(state_dict)
     rules = [
         (r"ln1\.(.+)", rf"norm{depth - 1}.\1"),
         # 3x3 convolutions are numbered from 0 again, after the first one with its norm and ReLU
         *(
             (rf"patch_embed\.convs\.{i}\.(.+)", rf"stem.convs.{i + 3}.\1")
-            for i in range(layers_of(weights, r"patch_embed\.convs\.(\d+)"))
+            for i in range(layers_of(state_dict, r"patch_embed\.convs\.(\d+)"))
         ),
         *_RULES,
     ]
     converted = {}
-    for new_name, _, value in renamed(weights, rules, "PlainMamba"):
+    for new_name, _, value in renamed(state_dict, rules, "PlainMamba"):
         if ".ssm." in new_name:
             value = value[None]
         elif new_name == "positions.table":
@@ -72,12 +69,6 @@ def convert_plainmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def _weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's own entries, without the prefix of a classifier's backbone."""
-    own = {k: v for k, v in state_dict.items() if not k.split(".")[-1].startswith("ema_")}
-    return {name.removeprefix("backbone."): value for name, value in own.items()}
-
-
 def _conv_layers(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
     return tuple(sorted({int(n.split(".")[1]) for n in weights if re.match(_LAYER + "dw", n)}))
 
@@ -86,24 +77,21 @@ def plainmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of ``PlainMambaArch``, read from the shapes of released weights.
 
     Raises:
-        CheckpointMismatchError: An entry that tells them is missing.
+        CheckpointMismatchError: An entry that tells them is missing or damaged.
     """
-    weights = _weights(state_dict)
 
-    def shape(name: str) -> tuple[int, ...]:
-        if name not in weights:
-            raise CheckpointMismatchError(f"incomplete weights of PlainMamba: {name} is missing")
-        return tuple(weights[name].shape)
+    def shape(name: str, ndim: int) -> tuple[int, ...]:
+        return shape_of(state_dict, name, ndim, "PlainMamba")
 
-    dim, _, side, _ = shape("patch_embed.projection.weight")
-    grid = grid_of("pos_embed", shape("pos_embed")[1])
-    inner_dim, d_state = shape("layers.0.mamba.A_log")
+    dim, _, side, _ = shape("patch_embed.projection.weight", 4)
+    grid = grid_of("pos_embed", shape("pos_embed", 3)[1])
+    inner_dim, d_state = shape("layers.0.mamba.A_log", 2)
     return {
         "dim": dim,
-        "depth": layers_of(weights, _LAYER),
+        "depth": layers_of(state_dict, _LAYER),
         # of conv, norm and ReLU, the last one has no entry
-        "num_convs": (layers_of(weights, r"patch_embed\.convs\.(\d+)") + 1) // 3,
-        "conv_layers": _conv_layers(weights),
+        "num_convs": (layers_of(state_dict, r"patch_embed\.convs\.(\d+)") + 1) // 3,
+        "conv_layers": _conv_layers(state_dict),
         "patch_size": 2 * side,
         "grid": (grid, grid),
         "ssm_ratio": inner_dim / dim,

@@ -1,13 +1,15 @@
 """Names of the released QuadMamba weights (VISION-SJTU/QuadMamba, commit 720ecc3), converted."""
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-from mmquad.checkpoints.renames import Rule, by_direction, renamed
-from mmquad.checkpoints.vmamba import BLOCK_RULES, CONV_STEM_RULES
+from mmquad.checkpoints.renames import Rule, UnknownNamesError, by_direction, renamed
+from mmquad.checkpoints.vmamba import BLOCK_RULES, CONV_STEM_RULES, vmamba_arch
 
-__all__ = ["convert_quadmamba"]
+__all__ = ["UnknownNamesError", "convert_quadmamba", "quadmamba_arch"]
 
 _PREDICTOR = r"layers\.(\d+)\.blocks\.(\d+)\.op\.score_predictor\."
 _RULES: list[Rule] = [
@@ -33,4 +35,19 @@ def convert_quadmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if new_name.endswith(("ssm.A_log", "ssm.D_skip"))
         else value
         for new_name, name, value in renamed(state_dict, _RULES, "QuadMamba")
+    }
+
+
+def quadmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Fields of ``QuadMambaArch``, read from the shapes of released weights.
+
+    Raises:
+        CheckpointMismatchError: An entry that tells them is missing or damaged.
+    """
+    fields = vmamba_arch(state_dict, "QuadMamba")
+    stages = range(len(fields["depths"]))
+    quad = {int(found[1]) for name in state_dict if (found := re.match(_PREDICTOR, name))}
+    shared = ("dim", "depths", "ssm_ratio", "d_state", "mlp_ratio")
+    return {name: fields[name] for name in shared} | {
+        "quad_stages": tuple(sorted(quad & set(stages)))
     }

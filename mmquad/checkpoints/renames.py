@@ -7,7 +7,15 @@ from torch import Tensor
 
 from mmquad.checkpoints.loading import CheckpointMismatchError
 
-__all__ = ["Rule", "UnknownNamesError", "by_direction", "grid_of", "layers_of", "renamed"]
+__all__ = [
+    "Rule",
+    "UnknownNamesError",
+    "by_direction",
+    "grid_of",
+    "layers_of",
+    "renamed",
+    "shape_of",
+]
 
 Rule = tuple[str, str]  # a pattern for the whole name, and its replacement
 
@@ -86,3 +94,21 @@ def grid_of(name: str, tokens: int) -> int:
             f"expected {name} to hold a square number of positions, got {tokens}"
         )
     return side
+
+
+def shape_of(
+    state_dict: Mapping[str, Tensor], name: str, ndim: int, release: str
+) -> tuple[int, ...]:
+    """Shape of the entry ``name``, which a model cannot be without.
+
+    Raises:
+        CheckpointMismatchError: It is missing, or has not ``ndim`` axes of at least 1.
+    """
+    if name not in state_dict:
+        raise CheckpointMismatchError(f"incomplete weights of {release}: {name} is missing")
+    shape = tuple(state_dict[name].shape)
+    if len(shape) != ndim or 0 in shape:
+        raise CheckpointMismatchError(
+            f"damaged weights of {release}: expected {name} with {ndim} axes, got shape {shape}"
+        )
+    return shape

@@ -1,5 +1,7 @@
 """Turns a released checkpoint into one that configs here load, checked entry by entry."""
 
+import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmquad.backbones import QuadMamba
-from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS, QuadMambaArch
-from mmquad.checkpoints.families import find_state_dict, quadmamba_arch
+from mmquad.backbones import VisionBackbone
+from mmquad.checkpoints.families import find_state_dict, split_model
 from mmquad.checkpoints.files import file_sha256, read_checkpoint
 from mmquad.checkpoints.loading import CheckpointMismatchError, load_strict
-from mmquad.checkpoints.quadmamba import convert_quadmamba
+from mmquad.compat import runner_checkpoint_globals
+from mmquad.engine.releases import Release, release_of
 
-__all__ = ["Conversion", "convert_quadmamba_file", "convert_quadmamba_weights"]
+__all__ = ["Conversion", "convert_file", "convert_weights", "read_release"]
 
 
 @dataclass
@@ -23,7 +25,8 @@ class Conversion:
     """Converted weights and how well they fit.
 
     Args:
-        state_dict: Weights under ``backbone.`` and ``head.``.
+        state_dict: Weights under ``backbone.``, ``head.``, and other parts under their own names.
+        model: Name of the backbone's class.
         arch: Name of the architecture, or its fields if no named one has them.
         settings: Settings of the backbone that the weights need to give the outputs they were
             trained for.
@@ -33,6 +36,7 @@ class Conversion:
     """
 
     state_dict: dict[str, Tensor]
+    model: str
     arch: str | dict[str, Any]
     settings: dict[str, Any]
     matched: int
@@ -40,79 +44,77 @@ class Conversion:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
-def convert_quadmamba_weights(released: Mapping[str, Tensor]) -> Conversion:
-    """Convert released QuadMamba weights: names, shapes, architecture and settings.
+def convert_weights(released: Mapping[str, Tensor]) -> Conversion:
+    """Convert released weights: names, shapes, architecture and settings.
 
-    The result has been loaded into the backbone it is for, with every entry in its place.
+    The backbone's part has been loaded into the backbone it is for, with every entry in its place.
+    Heads and necks of detectors and segmentors keep their names.
 
     Args:
-        released: Names and tensors of the release.
+        released: Names and tensors of a release of :data:`mmquad.engine.releases.RELEASES`.
 
     Raises:
         CheckpointMismatchError: Entries are missing, unexpected, of wrong shape or not finite;
             or these are weights of another family of models.
     """
-    fields = quadmamba_arch(released)
-    not_finite = [
-        k for k, v in released.items() if v.is_floating_point() and not v.isfinite().all()
-    ]
-    if not_finite:
-        raise CheckpointMismatchError(
-            f"{len(not_finite)} entries hold NaN or infinity, e.g. {not_finite[:3]}: the training "
-            "diverged or the file is damaged"
-        )
-    not_float = [k for k, v in released.items() if not v.is_floating_point()]
-    if not_float:
-        name = not_float[0]
-        dtype = released[name].dtype
-        raise CheckpointMismatchError(f"expected floating point weights, got {name} of {dtype}")
-    converted = convert_quadmamba(released)
+    theirs, rest = split_model(released)
+    release = release_of(theirs)
+    fields = release.arch(theirs)
+    _check_values(theirs | rest)
+    converted = release.convert(theirs)
     head = {name: value for name, value in converted.items() if name.startswith("head.")}
     weights = {name: value for name, value in converted.items() if name not in head}
 
-    num_stages = len(fields["depths"])
-    # classifiers have the last norm only
-    normed = [i for i in range(num_stages) if f"norm{i}.weight" in weights]
-    in_channels = (
-        released["patch_embed.0.weight"].shape[1] if "patch_embed.0.weight" in released else 3
-    )
-    backbone = _build(fields, normed or [num_stages - 1], in_channels)
+    backbone = _build(release, fields, weights)
     load_strict(backbone, weights, source="the converted checkpoint")
     _check_head(head, backbone.out_channels[-1])
     return Conversion(
-        state_dict={f"backbone.{k}": v for k, v in weights.items()} | head,
-        arch=_name(backbone.arch),
+        state_dict={f"backbone.{k}": v for k, v in weights.items()} | head | rest,
+        model=release.backbone.__name__,
+        arch=release.arch_name(fields) or fields,
         settings=backbone.settings(),
         matched=len(weights),
         total=len(backbone.state_dict()),
     )
 
 
-def convert_quadmamba_file(
+def _check_values(weights: Mapping[str, Tensor]) -> None:
+    floating = {k: v for k, v in weights.items() if v.is_floating_point()}
+    not_finite = [k for k, v in floating.items() if not v.isfinite().all()]
+    if not_finite:
+        raise CheckpointMismatchError(
+            f"{len(not_finite)} entries hold NaN or infinity, e.g. {not_finite[:3]}: the training "
+            "diverged or the file is damaged"
+        )
+    # batch norms count their batches
+    wrong = [k for k in weights if k not in floating and not k.endswith("num_batches_tracked")]
+    if wrong:
+        dtype = weights[wrong[0]].dtype
+        raise CheckpointMismatchError(f"expected floating point weights, got {wrong[0]} of {dtype}")
+
+
+def convert_file(
     source: str | Path, target: str | Path, *, key: str | None = None, trust: bool = False
 ) -> Conversion:
-    """Convert a released QuadMamba file into an mmengine checkpoint.
+    """Convert a released file into an mmengine checkpoint.
 
     Args:
-        source: The released file: weights, or the dump of a trainer.
+        source: The released file: weights, the dump of a trainer, or a detector or segmentor.
         target: The file to write; it appears only when it is complete.
         key: Dotted path to the weights in the file, where it has several sets (``model_ema``).
-        trust: See :func:`mmquad.checkpoints.files.read_checkpoint`.
+        trust: See :func:`mmquad.checkpoints.files.read_checkpoint`. Not needed for the options of
+            a trainer (``argparse.Namespace``), which hold values only.
 
     Raises:
         CheckpointFileError: The file cannot be opened.
-        CheckpointMismatchError: It does not hold weights of QuadMamba that fit entirely.
+        CheckpointMismatchError: It does not hold weights of a known release that fit entirely.
     """
     source, target = Path(source), Path(target)
-    content = read_checkpoint(source, trust=trust)
-    try:
-        conversion = convert_quadmamba_weights(find_state_dict(content, key))
-    except CheckpointMismatchError as error:
-        raise CheckpointMismatchError(f"{source}: {error}") from error
+    conversion = read_release(source, key=key, trust=trust)
     conversion.meta = {
         "source": source.name,
         "sha256": file_sha256(source),
-        "model": "QuadMamba",
+        "model": conversion.model,
         "arch": conversion.arch,
         "settings": conversion.settings,
     }
@@ -128,11 +130,29 @@ def convert_quadmamba_file(
     return conversion
 
 
-def _build(fields: dict[str, Any], out_indices: list[int], in_channels: int) -> QuadMamba:
+def read_release(source: str | Path, *, key: str | None = None, trust: bool = False) -> Conversion:
+    """As :func:`convert_file`, without writing anything."""
+    allowed = [argparse.Namespace, *runner_checkpoint_globals()]
+    content = read_checkpoint(source, trust=trust, allowed=allowed)
     try:
-        return QuadMamba(
-            fields, out_indices=out_indices, quadtree="released", in_channels=in_channels
-        )
+        return convert_weights(find_state_dict(content, key))
+    except CheckpointMismatchError as error:
+        raise CheckpointMismatchError(f"{source}: {error}") from error
+
+
+def _build(
+    release: Release, fields: dict[str, Any], weights: Mapping[str, Tensor]
+) -> VisionBackbone:
+    # classifiers have the last norm only
+    normed = sorted(int(m[1]) for name in weights if (m := re.match(r"norm(\d+)\.weight", name)))
+    first = next((n for n in weights if re.match(r"stem\.convs?1?\.(0\.)?weight", n)), None)
+    arguments = {
+        "arch": fields,
+        "in_channels": weights[first].shape[1] if first and weights[first].ndim == 4 else 3,
+        "out_indices": normed or (-1,),
+    }
+    try:
+        return release.build(**arguments)
     # sizes read from damaged shapes: no such network exists
     except (ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
         raise CheckpointMismatchError(
@@ -150,7 +170,3 @@ def _check_head(head: Mapping[str, Tensor], channels: int) -> None:
             f"expected classifier.head with weight (classes, {channels}) and bias (classes,), "
             f"got {shapes}"
         )
-
-
-def _name(arch: QuadMambaArch) -> str | dict[str, Any]:
-    return next((name for name, a in QUADMAMBA_ARCHS.items() if a == arch), arch._asdict())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmquad.checkpoints import CheckpointMismatchError
-from mmquad.checkpoints.families import family_of, find_state_dict, quadmamba_arch
+from mmquad.checkpoints.families import family_of, find_state_dict, split_model
 
 WEIGHTS = {"a": torch.zeros(1), "b": torch.ones(2)}
 
@@ -18,7 +18,10 @@ WEIGHTS = {"a": torch.zeros(1), "b": torch.ones(2)}
         (["layers.0.blocks.0.attn.relative_position_bias_table"], "Swin Transformer"),
         (["stages.0.blocks.0.attn.w_msa.relative_position_bias_table"], "Swin Transformer"),
         (["cls_token", "blocks.0.attn.qkv.weight"], "ViT (DeiT)"),
-        (["layers.3.mixer.A_log"], "Vision Mamba (Vim) or PlainMamba"),
+        (["layers.3.mixer.A_log"], "Vim"),
+        (["layers.3.mamba.A_log"], "PlainMamba"),
+        (["layers.3.mixer.A_log_1", "layers.3.mixer.in_proj.weight"], "LocalMamba"),
+        (["backbone.stem.conv.weight", "backbone.stages.0.mixer.ssm.A_log"], "mmquad"),
         (["downsample_layers.0.0.weight", "stages.0.0.gamma"], "ConvNeXt"),
         (["layer1.0.conv1.weight", "bn1.weight"], "ResNet"),
         (["backbone.stem.conv1.weight", "backbone.stages.0.0.mixer.conv.weight"], "mmquad"),
@@ -30,18 +33,10 @@ def test_families(names: list[str], family: str | None):
     assert family_of(names) == family
 
 
-@pytest.mark.parametrize("family", ["VMamba", "Swin Transformer", "ViT (DeiT)", "mmquad"])
-def test_other_families_are_named(family: str):
-    names = {
-        "VMamba": ["layers.0.blocks.0.op.A_logs"],
-        "Swin Transformer": ["layers.0.blocks.0.attn.relative_position_index"],
-        "ViT (DeiT)": ["cls_token", "blocks.0.attn.proj.bias"],
-        "mmquad": ["stem.conv1.weight", "stages.0.0.mixer.norm.weight"],
-    }[family]
-    with pytest.raises(CheckpointMismatchError) as raised:
-        quadmamba_arch({name: torch.zeros(1) for name in names})
-    assert f"These are weights of: {family}" in str(raised.value)
-    assert names[0] in str(raised.value)
+def test_backbones_are_split_from_heads():
+    own = {"backbone.a": 1, "backbone.b.c": 2, "head.fc.weight": 3, "ema_backbone_a": 4}
+    assert split_model(own) == ({"a": 1, "b.c": 2}, {"head.fc.weight": 3})
+    assert split_model({"a": 1, "head.weight": 3}) == ({"a": 1, "head.weight": 3}, {})
 
 
 @pytest.mark.parametrize(

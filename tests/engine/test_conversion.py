@@ -14,7 +14,7 @@ from torch import Tensor
 from mmquad.backbones import QuadMamba
 from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError, file_sha256
-from mmquad.engine.conversion import convert_quadmamba_file, convert_quadmamba_weights
+from mmquad.engine.conversion import convert_file, convert_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "checkpoints"))
 from released import SMALL, released_weights, small_model
@@ -39,7 +39,7 @@ def load(path: Path, **options) -> QuadMamba:
 
 def test_a_file_is_converted_with_all_it_needs(source: Path, tmp_path: Path):
     target = tmp_path / "new" / "converted.pth"
-    result = convert_quadmamba_file(source, target)
+    result = convert_file(source, target)
     assert result.matched == result.total == len(small_model().state_dict())
     assert result.settings == {"quadtree": "released"}
     assert {k: result.arch[k] for k in SMALL} == SMALL
@@ -62,12 +62,13 @@ def test_a_file_is_converted_with_all_it_needs(source: Path, tmp_path: Path):
 @pytest.mark.parametrize("name", ["lite", "lite-r2", "tiny", "small"])
 def test_named_architectures_are_recognised(name: str):
     arch = QUADMAMBA_ARCHS[name]
-    from mmquad.checkpoints.families import quadmamba_arch
+    from mmquad.checkpoints.quadmamba import quadmamba_arch
 
     inner = int(arch.dim * arch.ssm_ratio)
     shapes = {
         "patch_embed.5.weight": (arch.dim, arch.dim // 2, 3, 3),
         "layers.0.blocks.0.op.in_proj.weight": (inner, arch.dim),
+        "layers.0.blocks.0.op.x_proj_weight": (2, 5, inner),
         "layers.0.blocks.0.op.A_logs": (2 * inner, 1),
         "layers.0.blocks.0.mlp.fc1.weight": (4 * arch.dim, arch.dim),
         "layers.0.blocks.0.op.score_predictor.in_conv.0.weight": (inner,),
@@ -80,14 +81,14 @@ def test_named_architectures_are_recognised(name: str):
 
 
 def test_backbones_with_output_norms(tmp_path: Path):
-    result = convert_quadmamba_weights(released_weights(None))
+    result = convert_weights(released_weights(None))
     assert {f"backbone.norm{i}.weight" for i in range(4)} <= set(result.state_dict)
     assert result.matched == result.total
 
 
 def test_other_settings_are_refused_unless_asked_for(source: Path, tmp_path: Path):
     target = tmp_path / "converted.pth"
-    convert_quadmamba_file(source, target)
+    convert_file(source, target)
     message = r"quadtree='released' there, 'paper' in this model(.|\n)*ignore_settings=True"
     with pytest.raises(CheckpointMismatchError, match=message):
         load(target, quadtree="paper")
@@ -102,7 +103,7 @@ def test_other_settings_are_refused_unless_asked_for(source: Path, tmp_path: Pat
 def test_mmpretrain_classifier_takes_the_whole_file(source: Path, tmp_path: Path):
     pytest.importorskip("mmpretrain.models")
     target = tmp_path / "converted.pth"
-    convert_quadmamba_file(source, target)
+    convert_file(source, target)
     backbone = {"type": "mmquad.QuadMamba", "arch": SMALL, "out_indices": (3,)}
     classifier = MODELS.build(
         {
@@ -121,15 +122,16 @@ def test_trainers_dump(tmp_path: Path):
     dump = {
         "model": released_weights(),
         "model_ema": {k: v + 1 for k, v in released_weights().items()},
-        "config": argparse.Namespace(lr=1e-3),
+        "args": argparse.Namespace(lr=1e-3),
+        "lr_scheduler": torch.optim.lr_scheduler.StepLR,
     }
     source, target = tmp_path / "dump.pth", tmp_path / "converted.pth"
     torch.save(dump, source)
     with pytest.raises(CheckpointFileError, match="trust"):
-        convert_quadmamba_file(source, target)
+        convert_file(source, target)
     assert not target.exists()
-    plain = convert_quadmamba_file(source, target, trust=True)
-    averaged = convert_quadmamba_file(source, target, trust=True, key="model_ema")
+    plain = convert_file(source, target, trust=True)
+    averaged = convert_file(source, target, trust=True, key="model_ema")
     for name, value in plain.state_dict.items():
         assert torch.equal(averaged.state_dict[name], value + 1)
 
@@ -169,7 +171,7 @@ def without(name: str) -> dict[str, Tensor]:
 )
 def test_what_does_not_fit_is_named(weights: dict, message: str):
     with pytest.raises(CheckpointMismatchError, match=message):
-        convert_quadmamba_weights(weights)
+        convert_weights(weights)
 
 
 def run(monkeypatch, *arguments: object) -> None:

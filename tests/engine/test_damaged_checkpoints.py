@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.engine.conversion import convert_quadmamba_file
+from mmquad.engine.conversion import convert_file
 
 sys.path.append(str(Path(__file__).parents[1] / "checkpoints"))
 from released import released_weights, small_model
@@ -159,7 +159,7 @@ assert sum(DAMAGES.values()) >= 200
 def test_refused_with_a_message_or_exactly_right(damage: Callable, tmp_path: Path):
     source, target = tmp_path / "released.pth", tmp_path / "converted.pth"
     source.write_bytes(good_file())
-    expected = convert_quadmamba_file(source, target).state_dict
+    expected = convert_file(source, target).state_dict
     target.unlink()
 
     draw = random.Random(damage.__name__)
@@ -167,7 +167,7 @@ def test_refused_with_a_message_or_exactly_right(damage: Callable, tmp_path: Pat
     for case in range(DAMAGES[damage]):
         source.write_bytes(damage(draw))
         try:
-            found = convert_quadmamba_file(source, target).state_dict
+            found = convert_file(source, target).state_dict
         except (CheckpointFileError, CheckpointMismatchError) as error:
             message = str(error)
         else:
@@ -189,7 +189,7 @@ def test_refused_with_a_message_or_exactly_right(damage: Callable, tmp_path: Pat
 def test_damaged_converted_files_never_initialise_a_backbone_by_half(tmp_path: Path):
     source, target = tmp_path / "released.pth", tmp_path / "converted.pth"
     source.write_bytes(good_file())
-    convert_quadmamba_file(source, target)
+    convert_file(source, target)
     data = target.read_bytes()
     init_cfg = {"type": "Pretrained", "checkpoint": str(target), "prefix": "backbone."}
 
