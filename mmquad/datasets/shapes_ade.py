@@ -1,6 +1,6 @@
 """Writes generated scenes as a semantic segmentation data set laid out as ADE20K."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -9,6 +9,7 @@ import numpy as np
 from mmquad.datasets.generated import build_once
 from mmquad.datasets.image_files import write_jpeg, write_label_map
 from mmquad.datasets.shapes_scene import (
+    BRIGHT_OBJECTS,
     SHAPE_CLASSES,
     SHAPE_PALETTE,
     Scene,
@@ -22,14 +23,15 @@ SEGMENTATION_CLASSES = ("background", *SHAPE_CLASSES)
 SEGMENTATION_PALETTE = ((238, 232, 213), *SHAPE_PALETTE)
 """RGB colours to draw results with, one per class."""
 
-SEGMENTATION_PARAMS = SceneParams(
+SEGMENTATION_PARAMS = replace(
+    BRIGHT_OBJECTS,
     side_range=(96, 128),
     max_objects=4,
     object_sizes=(24.0, 56.0),
     large_prob=0.0,
     crowd_prob=0.0,
 )
-"""Smaller images of larger objects than for detection."""
+"""Smaller images of larger, brighter objects than for detection."""
 
 # Raise it with every change that makes the same parameters give other data.
 _VERSION = 1

@@ -1,26 +1,33 @@
 """Writes generated scenes of one object as a classification data set laid out as ImageNet."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from mmquad.datasets.generated import build_once
 from mmquad.datasets.image_files import write_jpeg
-from mmquad.datasets.shapes_scene import SHAPE_CLASSES, Scene, SceneParams, draw_scene
+from mmquad.datasets.shapes_scene import (
+    BRIGHT_OBJECTS,
+    SHAPE_CLASSES,
+    Scene,
+    SceneParams,
+    draw_scene,
+)
 
 CLASSIFICATION_CLASSES = tuple(sorted(SHAPE_CLASSES))
 """Names of the classes and their folders; readers number folders in alphabetical order."""
 
-OBJECT_PARAMS = SceneParams(
+OBJECT_PARAMS = replace(
+    BRIGHT_OBJECTS,
     side_range=(64, 80),
     max_objects=1,
-    object_sizes=(20.0, 44.0),
+    object_sizes=(24.0, 48.0),
     large_prob=0.0,
     crowd_prob=0.0,
     empty_prob=0.0,
 )
-"""Small images with one object each."""
+"""Small images with one bright object each."""
 
 # Raise it with every change that makes the same parameters give other data.
 _VERSION = 1

@@ -38,6 +38,10 @@ class SceneParams:
         empty_prob: Probability that a scene has no object.
         min_visible: Least visible share of an object, of its area before occlusion and cropping.
         min_area: Least visible area of an object, in pixels.
+        background_saturation: Range in [0, 1] of the saturation of backgrounds.
+        background_value: Range in [0, 1] of the brightness of backgrounds.
+        object_saturation: Range in [0, 1] of the saturation of objects.
+        object_value: Range in [0, 1] of the brightness of objects.
     """
 
     side_range: tuple[int, int] = (96, 160)
@@ -49,12 +53,30 @@ class SceneParams:
     empty_prob: float = 0.03
     min_visible: float = 0.4
     min_area: int = 48
+    background_saturation: tuple[float, float] = (0.05, 0.45)
+    background_value: tuple[float, float] = (0.2, 0.9)
+    object_saturation: tuple[float, float] = (0.3, 1.0)
+    object_value: tuple[float, float] = (0.25, 1.0)
 
     def __post_init__(self) -> None:
         if not 32 <= self.side_range[0] <= self.side_range[1]:
             raise ValueError(f"expected 32 <= side_range[0] <= side_range[1], got {self=}")
         if self.max_objects < 1:
             raise ValueError(f"expected max_objects >= 1, got {self.max_objects=}")
+
+
+BRIGHT_OBJECTS = SceneParams(
+    background_saturation=(0.0, 0.25),
+    background_value=(0.1, 0.5),
+    object_saturation=(0.5, 1.0),
+    object_value=(0.7, 1.0),
+)
+"""Bright, saturated objects before dark, greyish backgrounds.
+
+With the default colours an object may be darker or brighter, duller or brighter in hue than what is
+around it, so no average over pixels tells classes apart, and a classifier trained from scratch (a
+convolutional one too) stays at chance for a thousand steps before it finds that outlines matter.
+"""
 
 
 @dataclass(frozen=True)
@@ -173,7 +195,7 @@ class _ScenePainter:
         self.rng = rng
         self.params = params
         self.shape = shape
-        self.canvas = background(rng, shape)
+        self.canvas = background(rng, shape, params.background_saturation, params.background_value)
         self.labels: list[int] = []
         self.masks: list[np.ndarray] = []
         self.full_areas: list[float] = []
@@ -253,7 +275,7 @@ class _ScenePainter:
         covered = self.canvas[around] if around.any() else self.canvas.reshape(-1, 3)
         best, best_distance = np.zeros(3, np.float32), -1.0
         for _ in range(12):
-            color = hsv_color(self.rng, (0.3, 1.0), (0.25, 1.0))
+            color = hsv_color(self.rng, self.params.object_saturation, self.params.object_value)
             # a low quantile, not the mean: a striped surrounding has no pixel of its mean colour
             distance = float(np.quantile(np.linalg.norm(covered - color, axis=1), 0.1))
             if distance > 80:

@@ -89,20 +89,27 @@ def stripes(rng: np.random.Generator, shape: tuple[int, int], period: float) -> 
     return np.tanh(3 * np.sin(phase * np.float32(2 * np.pi / period) + rng.uniform(0, 2 * np.pi)))
 
 
-def background(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Paints a background: two or three muted colours mixed by a random texture.
+def background(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+) -> np.ndarray:
+    """Paints a background: two or three colours mixed by a random texture.
 
-    The colours are less saturated than those of the objects, the textures as strong, so neither
-    brightness nor the presence of edges gives an object away.
+    The textures are as strong as those of the objects, so the presence of edges does not give an
+    object away.
 
     Args:
         rng: The source of randomness.
         shape: Height and width.
+        saturation: Range in [0, 1] of the colours' saturation.
+        value: Range in [0, 1] of the colours' brightness.
 
     Returns:
         RGB, float32, [H, W, 3], in [0, 255].
     """
-    low, high, accent = (hsv_color(rng, (0.05, 0.45), (0.2, 0.9)) for _ in range(3))
+    low, high, accent = (hsv_color(rng, saturation, value) for _ in range(3))
     kind = rng.choice(["gradient", "clouds", "stripes", "checks"], p=[0.25, 0.35, 0.25, 0.15])
     if kind == "gradient":
         mix = linear_gradient(rng, shape)
