@@ -1,12 +1,14 @@
 """Training engine: launching, checks made before a run, hooks."""
 
 from mmquad.engine.checkpoint_hook import AtomicCheckpointHook
+from mmquad.engine.class_check import ClassCheckHook
 from mmquad.engine.finite_guard import FiniteGuardHook
 from mmquad.engine.seeding import EpochSeedHook, seed_worker
 from mmquad.engine.strict_weights import StrictWeightsHook
 
 __all__ = [
     "AtomicCheckpointHook",
+    "ClassCheckHook",
     "EpochSeedHook",
     "FiniteGuardHook",
     "StrictWeightsHook",

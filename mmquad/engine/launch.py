@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmquad.checkpoints import CheckpointMismatchError
 from mmquad.compat import load_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
+from mmquad.engine.damaged_data import check_annotations, explain_unreadable_image
 from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
 from mmquad.engine.errors import SetupError
 from mmquad.engine.evaluation import add_result_file, add_tta, add_visualization
@@ -129,7 +130,7 @@ def plan_test(
 
 def run_training(plan: Plan) -> None:
     """Train as planned."""
-    with _process_group():
+    with _process_group(), _explained(plan, ("train", "val")):
         _build_runner(plan).train()
 
 
@@ -140,7 +141,7 @@ def run_test(plan: Plan) -> dict[str, float]:
         SetupError: If the checkpoint does not fit the model.
     """
     try:
-        with _process_group():
+        with _process_group(), _explained(plan, ("test",)):
             return _build_runner(plan).test()
     except CheckpointMismatchError as error:
         raise SetupError(str(error)) from error
@@ -227,6 +228,7 @@ def _finish(plan: Plan, splits: tuple[str, ...]) -> None:
         plan.notes += adapt_config_to_cpu(cfg)
     check_checkpoints(cfg, initial_weights="train" in splits)
     check_data(cfg, splits)
+    check_annotations(cfg, splits)
 
 
 def _set_mmpretrain_loader_defaults(cfg: Config) -> None:
@@ -246,6 +248,16 @@ def _build_runner(plan: Plan) -> Runner:
     for note in plan.notes:
         runner.logger.info(note)
     return runner
+
+
+@contextmanager
+def _explained(plan: Plan, splits: tuple[str, ...]) -> Iterator[None]:
+    """Turn the decoder's errors about images into ones that name all damaged images."""
+    try:
+        yield
+    except Exception as error:
+        explain_unreadable_image(error, plan.cfg, splits)
+        raise
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def config(tmp_path: Path, monkeypatch) -> str:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     Path("data").mkdir()
-    Path("data/train.json").touch()
+    Path("data/train.json").write_text('{"images": [1], "annotations": [1], "categories": [1]}')
     Path("my_config.py").write_text(CONFIG)
     return "my_config.py"
 

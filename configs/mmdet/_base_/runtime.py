@@ -2,7 +2,11 @@
 
 _base_ = "mmdet::_base_/default_runtime.py"
 
-custom_hooks = [dict(type="mmquad.EpochSeedHook"), dict(type="mmquad.FiniteGuardHook")]
+custom_hooks = [
+    dict(type="mmquad.EpochSeedHook"),
+    dict(type="mmquad.ClassCheckHook"),
+    dict(type="mmquad.FiniteGuardHook"),
+]
 default_hooks = dict(
     checkpoint=dict(
         type="mmquad.AtomicCheckpointHook",

@@ -4,6 +4,7 @@ _base_ = "mmpretrain::_base_/default_runtime.py"
 
 custom_hooks = [
     dict(type="mmquad.EpochSeedHook"),
+    dict(type="mmquad.ClassCheckHook"),
     dict(type="mmquad.FiniteGuardHook"),
     dict(type="EMAHook", momentum=1e-4, priority="ABOVE_NORMAL"),
 ]

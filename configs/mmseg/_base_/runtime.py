@@ -2,4 +2,8 @@
 
 _base_ = "mmseg::_base_/default_runtime.py"
 
-custom_hooks = [dict(type="mmquad.EpochSeedHook"), dict(type="mmquad.FiniteGuardHook")]
+custom_hooks = [
+    dict(type="mmquad.EpochSeedHook"),
+    dict(type="mmquad.ClassCheckHook"),
+    dict(type="mmquad.FiniteGuardHook"),
+]
