@@ -1,4 +1,5 @@
-// Schemas of the native ops. Outputs are allocated by the caller: the ops only fill them.
+// Schemas of the native ops. Outputs are allocated by the caller: the ops only fill them. An empty
+// tensor stands for an absent one.
 #include <Python.h>
 
 #include <torch/csrc/stable/library.h>
@@ -12,6 +13,14 @@ STABLE_TORCH_LIBRARY(mmquad_kernels, m) {
       "Tensor A, Tensor D_skip, Tensor order, Tensor states, Tensor orders, Tensor window, "
       "Tensor(a!) dx, Tensor(b!) dz, Tensor(c!) dweight, Tensor(d!) ddt_weight, "
       "Tensor(e!) ddt_bias, Tensor(f!) dA, Tensor(g!) dD_skip) -> ()");
+  m.def(
+      "selective_scan(Tensor u, Tensor delta, Tensor A, Tensor BC, Tensor D, Tensor delta_bias, "
+      "bool delta_softplus, Tensor(a!) y, Tensor(b!) states, Tensor(c!) last) -> ()");
+  m.def(
+      "selective_scan_backward(Tensor dy, Tensor dlast, Tensor u, Tensor delta, Tensor A, "
+      "Tensor BC, Tensor D, Tensor delta_bias, Tensor states, bool delta_softplus, "
+      "Tensor(a!) du, Tensor(b!) ddelta, Tensor(c!) dBC, Tensor(d!) dA, Tensor(e!) dD, "
+      "Tensor(f!) dbias) -> ()");
 }
 
 // An empty module, so that `import mmquad_kernels._C` loads this library and thereby registers.

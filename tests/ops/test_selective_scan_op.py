@@ -159,7 +159,8 @@ def test_compiled_code_follows_the_choice_of_backend(monkeypatch: pytest.MonkeyP
     with use_backend("reference"):
         scan()
     scan()
-    assert recorder.chosen == ["chunked", "reference"], "the third call must reuse the first graph"
+    best = "chunked" if BACKENDS["native"].unavailable() else "native"
+    assert recorder.chosen == [best, "reference"], "the third call must reuse the first graph"
 
 
 @every_backend

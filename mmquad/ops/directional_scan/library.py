@@ -13,9 +13,14 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from mmquad.ops.backend import Backend, BackendSet
-from mmquad.ops.directional_scan import native
 from mmquad.ops.directional_scan.composed import Gradients, composed_backward, composed_forward
 from mmquad.ops.directional_scan.layout import Order, sizes_of
+from mmquad.ops.directional_scan.native import (
+    native_backward,
+    native_forward,
+    native_unsupported,
+)
+from mmquad.ops.native import CHUNK, native_unavailable
 from mmquad.ops.selective_scan.chunked import (
     selective_scan_backward_chunked,
     selective_scan_chunked,
@@ -88,11 +93,11 @@ BACKENDS = BackendSet(
             name="native",
             priority=30,
             summary="C++ with SIMD and threads (kernels/), cpu",
-            forward=native.native_forward,
-            backward=native.native_backward,
-            unavailable=native.native_unavailable,
-            unsupported=native.native_unsupported,
-            chunk=native.CHUNK,
+            forward=native_forward,
+            backward=native_backward,
+            unavailable=native_unavailable,
+            unsupported=native_unsupported,
+            chunk=CHUNK,
             widens=False,
         ),
         _composed(

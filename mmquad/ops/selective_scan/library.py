@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from mmquad.ops.backend import Backend, BackendSet
+from mmquad.ops.native import native_unavailable
 from mmquad.ops.selective_scan.chunked import (
     selective_scan_backward_chunked,
     selective_scan_chunked,
@@ -19,6 +20,11 @@ from mmquad.ops.selective_scan.mamba_ssm import (
     mamba_ssm_unsupported,
     selective_scan_backward_mamba_ssm,
     selective_scan_mamba_ssm,
+)
+from mmquad.ops.selective_scan.native import (
+    native_unsupported,
+    selective_scan_backward_native,
+    selective_scan_native,
 )
 from mmquad.ops.selective_scan.reference import (
     selective_scan_backward_reference,
@@ -39,6 +45,15 @@ def _anything(**inputs: Tensor) -> list[str]:
 BACKENDS = BackendSet(
     "selective_scan",
     [
+        Backend(
+            name="native",
+            priority=30,
+            summary="C++ with SIMD and threads (kernels/), cpu",
+            forward=selective_scan_native,
+            backward=selective_scan_backward_native,
+            unavailable=native_unavailable,
+            unsupported=native_unsupported,
+        ),
         Backend(
             name="chunked",
             priority=10,
@@ -84,7 +99,10 @@ def _widen(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
 
 def _like(value: Tensor, template: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """``value`` in the memory layout and (unless given) dtype of ``template``, as fakes promise."""
-    return torch.empty_like(template, dtype=dtype).copy_(value)
+    result = torch.empty_like(template, dtype=dtype)  # costs nothing while nobody writes to it
+    if (value.dtype, value.stride()) == (result.dtype, result.stride()):
+        return value
+    return result.copy_(value)
 
 
 @torch.library.custom_op("mmquad::selective_scan", mutates_args=())

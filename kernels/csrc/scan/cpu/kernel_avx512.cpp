@@ -15,6 +15,6 @@
 #define MMQUAD_BYTES 64
 
 namespace mmquad::avx512 {
-#include "kernel.inc"
+#include "kernels.inc"
 }  // namespace mmquad::avx512
 #endif

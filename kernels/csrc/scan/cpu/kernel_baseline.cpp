@@ -11,5 +11,5 @@
 #define MMQUAD_BYTES 16
 
 namespace mmquad::baseline {
-#include "kernel.inc"
+#include "kernels.inc"
 }  // namespace mmquad::baseline

@@ -15,6 +15,6 @@
 #define MMQUAD_BYTES 32
 
 namespace mmquad::avx2 {
-#include "kernel.inc"
+#include "kernels.inc"
 }  // namespace mmquad::avx2
 #endif
