@@ -3,12 +3,14 @@
 #   PYTHON=    interpreter to build with (default: the first of python3.11, 3.12, 3.10, python3)
 #   TORCH=     another torch than the pinned one, e.g. TORCH=2.8.0
 #   FLAVOUR=   onedl (default: the maintained OpenMMLab forks) or openmmlab (the originals)
+#   TASK=      of the demo: detection (default), segmentation or classification
 #   ARGS=      more arguments for the demo or for pytest, e.g. ARGS="-k quad"
 
 PYTHON  ?=
 TORCH   ?=
 FLAVOUR ?= onedl
 ARGS    ?=
+TASK    ?=
 
 VENV  = $(CURDIR)/.venv$(if $(filter openmmlab,$(FLAVOUR)),-openmmlab)
 # Any Python that can run the set-up will do here; the set-up chooses the one to build with.
@@ -23,8 +25,8 @@ SETUP = $(START) tools/setup_env.py
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-demo: env  ## Set up, then train and picture a small detector
-	@PATH="$(VENV)/bin:$$PATH" PYTHON=python bash tools/demo.sh $(ARGS)
+demo: env  ## Set up, then train and picture a small model
+	@PATH="$(VENV)/bin:$$PATH" PYTHON=python bash tools/demo.sh $(TASK) $(ARGS)
 
 test: env  ## Set up, then run the tests
 	@"$(VENV)/bin/python" -m pytest $(ARGS)

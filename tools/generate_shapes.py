@@ -16,7 +16,7 @@ from mmquad.datasets import (
 FORMATS = {
     "coco": (generate_shapes_coco, "data/shapes_coco", 600, 80),
     "ade20k": (generate_shapes_ade, "data/shapes_ade", 600, 80),
-    "imagenet": (generate_shapes_imagenet, "data/shapes_imagenet", 1600, 400),
+    "imagenet": (generate_shapes_imagenet, "data/shapes_imagenet", 3000, 400),
 }
 
 

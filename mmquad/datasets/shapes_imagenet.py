@@ -35,7 +35,7 @@ _VERSION = 1
 
 def generate_shapes_imagenet(
     root: str | Path,
-    num_train: int = 1600,
+    num_train: int = 3000,
     num_val: int = 400,
     seed: int = 0,
     scene_params: SceneParams | None = None,

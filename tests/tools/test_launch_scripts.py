@@ -150,6 +150,47 @@ def test_slurm_passes_options_to_srun(tmp_path: Path, fake_python: Path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "config", "images", "draw"),
+    [
+        ([], "mask-rcnn_quadmamba-demo_fpn_shapes", 4, "draw_detection_sheet.py"),
+        (["detection"], "mask-rcnn_quadmamba-demo_fpn_shapes", 4, "draw_detection_sheet.py"),
+        (["segmentation"], "upernet_quadmamba-demo_shapes", 8, "draw_segmentation_sheet.py"),
+        (["classification"], "quadmamba-demo_shapes", 32, "draw_classification_sheet.py"),
+    ],
+)
+def test_demo_runs_the_task(
+    words: list[str], config: str, images: int, draw: str, tmp_path: Path, fake_python: Path
+):
+    work_dir = tmp_path / "my work"
+    (work_dir / "test/20260101_000000").mkdir(parents=True)
+    (work_dir / "last_checkpoint").write_text("last.pth")
+    # The interpreter is asked for the number of GPUs first.
+    fake_python.write_text(fake_python.read_text() + '[ "$1" != -c ] || echo 1\n')
+    result = run(
+        TOOLS / "demo.sh",
+        *words,
+        "--amp",
+        cwd=tmp_path,
+        PYTHON=str(fake_python),
+        WORK_DIR=str(work_dir),
+    )
+    assert result.returncode == 0, result.stderr
+    called = calls(tmp_path)
+    assert any(word.endswith(f"/{config}.py") for word in called)
+    assert f"train_dataloader.batch_size={images}" in called
+    assert str(TOOLS / draw) in called
+    assert called[-1] == str(work_dir / "test/20260101_000000/20260101_000000.json")
+    train = called.index("--resume")
+    assert called[train : train + 3] == ["--resume", "auto", "--amp"]
+
+
+def test_demo_refuses_an_unknown_task(tmp_path: Path):
+    result = run(TOOLS / "demo.sh", "tracking", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "must be detection, segmentation or classification, got: 'tracking'" in result.stderr
+
+
 @pytest.mark.slow
 def test_two_cpu_processes_train_resume_and_test(tmp_path: Path):
     data = generate_shapes_coco(tmp_path / "my data", 6, 2)

@@ -1,6 +1,6 @@
 """UperNet, a small QuadMamba, generated shapes: from scratch on two CPU processes.
 
-tools/demo_segmentation.sh    (or tools/dist_train.sh configs/mmseg/quadmamba/<this file> 2)
+tools/demo.sh segmentation    (or tools/dist_train.sh configs/mmseg/quadmamba/<this file> 2)
 """
 
 _base_ = [
@@ -17,10 +17,10 @@ model = dict(
 )
 max_iters = 1600
 train_cfg = dict(max_iters=max_iters, val_interval=200)
-optim_wrapper = dict(optimizer=dict(lr=6e-4), clip_grad=dict(_delete_=True, max_norm=5.0))
+optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(_delete_=True, max_norm=5.0))
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="PolyLR", power=1.0, by_epoch=False, begin=50, end=max_iters),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type="PolyLR", power=1.0, by_epoch=False, begin=100, end=max_iters),
 ]
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=200))
