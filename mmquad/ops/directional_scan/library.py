@@ -14,6 +14,12 @@ from torch.utils.flop_counter import register_flop_formula
 
 from mmquad.ops.backend import Backend, BackendSet
 from mmquad.ops.directional_scan.composed import Gradients, composed_backward, composed_forward
+from mmquad.ops.directional_scan.cuda import (
+    cuda_backward,
+    cuda_forward,
+    cuda_unavailable,
+    cuda_unsupported,
+)
 from mmquad.ops.directional_scan.layout import Order, sizes_of
 from mmquad.ops.directional_scan.native import (
     native_backward,
@@ -97,6 +103,18 @@ BACKENDS = BackendSet(
             backward=native_backward,
             unavailable=native_unavailable,
             unsupported=native_unsupported,
+            chunk=CHUNK,
+            widens=False,
+        ),
+        # Below Triton until somebody has measured both.
+        DirectionalBackend(
+            name="cuda",
+            priority=15,
+            summary="CUDA C++ (kernels/, compiled by nvcc), never run on a GPU yet",
+            forward=cuda_forward,
+            backward=cuda_backward,
+            unavailable=cuda_unavailable,
+            unsupported=cuda_unsupported,
             chunk=CHUNK,
             widens=False,
         ),
