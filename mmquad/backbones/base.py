@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmquad.checkpoints.files import read_checkpoint
+from mmquad.checkpoints.download import read_checkpoint_from
 from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
 from mmquad.compat import runner_checkpoint_globals
 
@@ -110,10 +109,8 @@ class VisionBackbone(BaseModule):
         map_location: str = "cpu",
         ignore_settings: bool = False,
     ) -> None:
-        if "://" in checkpoint:
-            loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location=map_location)
-        else:
-            loaded = read_checkpoint(checkpoint, allowed=runner_checkpoint_globals())
+        del map_location  # of mmengine's; read on the CPU, weights are copied to where the model is
+        loaded = read_checkpoint_from(checkpoint, allowed=runner_checkpoint_globals())
         if not ignore_settings:
             check_settings(loaded, self.settings(), source=checkpoint)
         built, stages = self.num_built_stages, self.num_stages
