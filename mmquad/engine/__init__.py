@@ -2,15 +2,19 @@
 
 from mmquad.engine.checkpoint_hook import AtomicCheckpointHook
 from mmquad.engine.class_check import ClassCheckHook
+from mmquad.engine.direction_log import DirectionLogHook
 from mmquad.engine.finite_guard import FiniteGuardHook
+from mmquad.engine.partition_hook import PartitionVisualizationHook
 from mmquad.engine.seeding import EpochSeedHook, seed_worker
 from mmquad.engine.strict_weights import StrictWeightsHook
 
 __all__ = [
     "AtomicCheckpointHook",
     "ClassCheckHook",
+    "DirectionLogHook",
     "EpochSeedHook",
     "FiniteGuardHook",
+    "PartitionVisualizationHook",
     "StrictWeightsHook",
     "seed_worker",
 ]

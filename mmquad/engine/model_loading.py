@@ -1,0 +1,61 @@
+"""From a config and a checkpoint to a model that is ready to be looked at."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
+from mmquad.checkpoints.files import read_checkpoint
+from mmquad.checkpoints.loading import check_fit, check_settings, extract_state_dict
+from mmquad.compat import load_config, runner_checkpoint_globals
+from mmquad.engine.cpu import replace_sync_bn
+from mmquad.engine.errors import SetupError
+
+__all__ = ["build_model"]
+
+
+def build_model(
+    config: str | Path, checkpoint: str | Path | None = None, cfg_options: dict | None = None
+) -> tuple[nn.Module, Config]:
+    """The model of a config in evaluation mode, on the CPU.
+
+    Args:
+        config: Path of a config of mmdet, mmseg or mmpretrain.
+        checkpoint: Weights, which must fit entirely; None for those of the initialisation.
+        cfg_options: Overrides of config keys.
+
+    Returns:
+        The model and the config.
+
+    Raises:
+        SetupError: The config or the checkpoint is absent, or they do not fit.
+    """
+    if not Path(config).is_file():
+        raise SetupError(f"Config not found: {config} (relative to {Path.cwd()}).")
+    cfg = load_config(str(config))
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    replace_sync_bn(cfg.model)  # a single process has nothing to synchronise
+    model: Any = MODELS.build(cfg.model)
+    if checkpoint is None:
+        model.init_weights()
+    else:
+        try:
+            _load(model, Path(checkpoint))
+        except (CheckpointFileError, CheckpointMismatchError) as error:
+            raise SetupError(str(error)) from error
+    return model.eval(), cfg
+
+
+def _load(model: Any, checkpoint: Path) -> None:
+    content = read_checkpoint(checkpoint, allowed=runner_checkpoint_globals())
+    weights = dict(extract_state_dict(content))
+    check_fit(model, weights, source=str(checkpoint))
+    backbone: Any = getattr(model, "backbone", None)
+    if hasattr(backbone, "settings"):
+        check_settings(content, backbone.settings(), source=str(checkpoint))
+    model.load_state_dict(weights)
