@@ -1,0 +1,20 @@
+"""Search for the directions of LocalVim, T and S: ImageNet-1k, 100 epochs, 8 GPUs x 128 images.
+
+tools/dist_train.sh configs/mmpretrain/localmamba/localvim-search_8xb128-100e_in1k.py 8
+
+Then tools/export_directions.py. Published: none but the directions found.
+"""
+
+_base_ = [
+    "../_base_/models/localvim.py",
+    "../_base_/datasets/imagenet_bs128_224.py",
+    "../_base_/schedules/imagenet_bs1024_search.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    backbone=dict(arch="search", drop_path_rate=0.1),
+    head=dict(in_channels=128),
+)
+# No averaged weights: the search reads the trained ones.
+custom_hooks = [dict(type="mmquad.EpochSeedHook"), dict(type="mmquad.DirectionLogHook")]

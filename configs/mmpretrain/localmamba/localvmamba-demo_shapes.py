@@ -1,0 +1,33 @@
+"""A small LocalVMamba, generated images of single shapes: from scratch on a CPU.
+
+python tools/train.py configs/mmpretrain/localmamba/localvmamba-demo_shapes.py
+"""
+
+_base_ = [
+    "../_base_/models/localvmamba.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/imagenet_bs1024_adamw_localmamba.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    backbone=dict(arch=dict(dim=16, depths=(1, 1, 2, 1), d_state=4)),
+    head=dict(num_classes=4, in_channels=128, topk=(1,)),
+    train_cfg=None,  # no mixup: the shapes are what is to be learned
+)
+max_epochs = 4
+train_cfg = dict(max_epochs=max_epochs)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type="CosineAnnealingLR",
+        T_max=max_epochs,
+        eta_min_ratio=0.01,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+auto_scale_lr = dict(base_batch_size=16)
+custom_hooks = [dict(type="mmquad.EpochSeedHook")]
+default_hooks = dict(logger=dict(interval=10))
+randomness = dict(seed=0)
