@@ -22,7 +22,7 @@ model = dict(
     head=dict(num_classes=4, in_channels=256, topk=(1,)),
     train_cfg=None,  # no mixup: the shapes are what is to be learned
 )
-max_epochs = 24
+max_epochs = 16
 train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 optim_wrapper = dict(optimizer=dict(lr=8e-4))
 param_scheduler = [

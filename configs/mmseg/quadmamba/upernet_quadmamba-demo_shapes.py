@@ -15,13 +15,13 @@ model = dict(
     decode_head=dict(num_classes=5),
     auxiliary_head=dict(num_classes=5),
 )
-max_iters = 1600
-train_cfg = dict(max_iters=max_iters, val_interval=200)
+max_iters = 3200
+train_cfg = dict(max_iters=max_iters, val_interval=400)
 optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(_delete_=True, max_norm=5.0))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type="PolyLR", power=1.0, by_epoch=False, begin=100, end=max_iters),
 ]
 auto_scale_lr = dict(base_batch_size=8)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=200))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=400))
 randomness = dict(seed=0)
