@@ -134,7 +134,7 @@ def nested(draw: random.Random) -> bytes:
 
 
 def with_prefix(draw: random.Random) -> bytes:
-    prefix = draw.choice(["module.", "_orig_mod.", "module._orig_mod.", "net.", "backbone.", ""])
+    prefix = draw.choice(["module.", "_orig_mod.", "module._orig_mod.", "net.", "encoder.", ""])
     return saved({"model": {prefix + k: v for k, v in good_weights().items()}})
 
 

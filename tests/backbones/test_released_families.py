@@ -1,0 +1,197 @@
+"""VMamba, Vim and PlainMamba: sizes of the papers, and the outputs of their released code."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmquad.backbones import PlainMamba, Vim, VMamba
+from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
+from mmquad.backbones.vim import VIM_ARCHS
+from mmquad.backbones.vmamba import VMAMBA_ARCHS
+from mmquad.checkpoints import load_strict
+from mmquad.checkpoints.plainmamba import convert_plainmamba, plainmamba_arch
+from mmquad.checkpoints.vim import convert_vim, vim_arch
+from mmquad.checkpoints.vmamba import convert_vmamba, vmamba_arch
+
+sys.path.append(str(Path(__file__).parent))
+from released_families import (
+    plainmamba_forward,
+    plainmamba_shapes,
+    random_weights,
+    vim_forward,
+    vim_shapes,
+    vmamba_forward,
+    vmamba_shapes,
+)
+
+# Of the releases, classifiers with 1000 classes; PlainMamba's without the head.
+PARAMETERS = {
+    (VMamba, "vanilla-tiny"): 22_893_448,
+    (VMamba, "vanilla-small"): 44_417_416,
+    (VMamba, "vanilla-base"): 76_254_056,
+    (VMamba, "tiny-s2l5"): 30_705_832,
+    (VMamba, "small-s2l15"): 50_147_752,
+    (VMamba, "base-s2l15"): 88_557_800,
+    (VMamba, "tiny-s1l8"): 30_249_064,
+    (VMamba, "small-s1l20"): 49_012_840,
+    (VMamba, "base-s1l20"): 86_614_504,
+    (Vim, "tiny"): 7_148_008,
+    (Vim, "small"): 25_796_584,
+    (Vim, "base"): 97_598_440,
+    (Vim, "tiny-stride8"): 7_250_344,
+    (Vim, "small-stride8"): 26_001_256,
+    (PlainMamba, "L1"): 7_551_656,
+    (PlainMamba, "L2"): 26_145_832,
+    (PlainMamba, "L3"): 50_956_456,
+}
+
+
+def test_every_architecture_is_counted():
+    listed = {(VMamba, a) for a in VMAMBA_ARCHS} | {(Vim, a) for a in VIM_ARCHS}
+    assert set(PARAMETERS) == listed | {(PlainMamba, a) for a in PLAINMAMBA_ARCHS}
+
+
+@pytest.mark.parametrize(("kind", "arch"), PARAMETERS, ids=lambda x: getattr(x, "__name__", x))
+def test_parameters_are_those_of_the_release(kind: type, arch: str):
+    with torch.device("meta"):
+        model = kind(arch, out_indices=(-1,))
+        head = nn.Linear(model.out_channels[-1], 1000)
+    count = sum(p.numel() for m in (model, head) for p in m.parameters())
+    assert count == PARAMETERS[kind, arch]
+
+
+def released_shapes(kind: type, arch: str) -> dict[str, tuple]:
+    if kind is VMamba:
+        return vmamba_shapes(**VMAMBA_ARCHS[arch]._asdict())
+    if kind is Vim:
+        size = VIM_ARCHS[arch]
+        return vim_shapes(size.dim, size.depth, size.grid[0] * size.grid[1])
+    size = PLAINMAMBA_ARCHS[arch]
+    return plainmamba_shapes(size.dim, size.depth, size.num_convs, size.conv_layers)
+
+
+FUNCTIONS = {
+    VMamba: (convert_vmamba, vmamba_arch, VMAMBA_ARCHS),
+    Vim: (convert_vim, vim_arch, VIM_ARCHS),
+    PlainMamba: (convert_plainmamba, plainmamba_arch, PLAINMAMBA_ARCHS),
+}
+# number of entries of the released files; batch norms have a counter more here
+ENTRIES = {"vanilla-tiny": 212, "vanilla-small": 446, "tiny-s2l5": 222, "base-s1l20": 492}
+ENTRIES |= {"tiny": 415, "base": 415}
+
+
+@pytest.mark.parametrize(("kind", "arch"), PARAMETERS, ids=lambda x: getattr(x, "__name__", x))
+def test_released_names_and_shapes_cover_the_model(kind: type, arch: str):
+    convert, read_arch, archs = FUNCTIONS[kind]
+    shapes = released_shapes(kind, arch)
+    assert len(shapes) == ENTRIES.get(arch, len(shapes))
+    with torch.device("meta"):
+        released = {k: torch.empty(s) for k, s in shapes.items()}
+        assert type(archs[arch])(**read_arch(released)) == archs[arch]
+        converted = convert(released)
+        expected = kind(arch, out_indices=(-1,)).state_dict()
+    mine = {k: v.shape for k, v in converted.items() if not k.startswith("head.")}
+    counters = ("num_batches_tracked",)
+    assert mine == {k: v.shape for k, v in expected.items() if not k.endswith(counters)}
+
+
+def loaded(kind: type, weights: dict[str, Tensor], **settings) -> tuple[nn.Module, dict]:
+    convert, read_arch, _ = FUNCTIONS[kind]
+    converted = convert(weights)
+    head = {k: converted.pop(k) for k in list(converted) if k.startswith("head.")}
+    model = kind(read_arch(weights), out_indices=(-1,), **settings).double().eval()
+    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
+    load_strict(model, converted | counters, source="released")
+    return model, head
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        {"d_state": 3, "mlp_ratio": 0, "gate": True, "overlap": False},
+        {"d_state": 1, "mlp_ratio": 2, "gate": False, "overlap": True},
+    ],
+    ids=["vanilla", "current"],
+)
+@pytest.mark.parametrize("size", [(32, 24), (22, 30)])
+@torch.no_grad()
+def test_vmamba_is_the_released_one(arch: dict, size: tuple[int, int]):
+    torch.manual_seed(0)
+    weights = random_weights(vmamba_shapes(8, (1, 2, 1), ssm_ratio=2, **arch))
+    # a network of three stages ends with another norm than the four of the releases
+    weights = {k.replace("classifier.norm", "outnorm2"): v for k, v in weights.items()}
+    model, head = loaded(VMamba, weights)
+    image = torch.randn(1, 3, *size, dtype=torch.float64)
+    pooled = model(image)[0].mean((2, 3))
+    reference = {k.replace("outnorm2", "classifier.norm"): v for k, v in weights.items()}
+    expected = vmamba_forward(reference, image, (1, 2, 1), arch["gate"], arch["overlap"])
+    actual = F.linear(pooled, head["head.fc.weight"], head["head.fc.bias"])[0]
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(("tokens", "stride", "side"), [(196, 16, 224), (9, 16, 48)])
+@torch.no_grad()
+def test_vim_is_the_released_one(tokens: int, stride: int, side: int):
+    torch.manual_seed(0)
+    weights = random_weights(vim_shapes(8, 3, tokens, d_state=2))
+    model, head = loaded(Vim, weights, out_type="class_token")
+    image = torch.randn(1, 3, side, side, dtype=torch.float64)
+    actual = F.linear(model(image)[0], head["head.fc.weight"], head["head.fc.bias"])[0]
+    torch.testing.assert_close(actual, vim_forward(weights, image, 3, stride))
+
+
+@torch.no_grad()
+def test_position_of_the_class_token_stays_apart():
+    """At another size patches get interpolated patch positions, the token keeps its own."""
+    weights = random_weights(vim_shapes(8, 1, 196))
+    converted = convert_vim(weights)
+    assert torch.equal(converted["class_token.position"], weights["pos_embed"][:, 98:99])
+    table = converted["positions.table"].flatten(1, 2)
+    assert torch.equal(table[:, :98], weights["pos_embed"][:, :98])
+    assert torch.equal(table[:, 98:], weights["pos_embed"][:, 99:])
+    overlapping = random_weights(vim_shapes(8, 1, 729))
+    converted = convert_vim(overlapping)
+    assert torch.equal(converted["class_token.position"], overlapping["pos_embed"][:, 364:365])
+
+
+def test_weights_with_class_token_load_without_and_on_another_grid(tmp_path: Path):
+    arch = {"dim": 8, "depth": 2, "d_state": 2}
+    source = Vim(arch)
+    torch.save(source.state_dict(), tmp_path / "vim.pth")
+    init_cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / "vim.pth")}
+    model = Vim(arch | {"grid": (24, 20)}, class_token=False, init_cfg=init_cfg)
+    model.init_weights()
+    expected = F.interpolate(
+        source.positions.table.permute(0, 3, 1, 2), (24, 20), mode="bicubic", align_corners=False
+    )
+    torch.testing.assert_close(model.positions.table, expected.permute(0, 2, 3, 1))
+    assert torch.equal(model.stages[1].mixer.conv_bias, source.stages[1].mixer.conv_bias)
+
+
+@pytest.mark.parametrize(("double_bias", "raster"), [(True, True), (False, True), (True, False)])
+@torch.no_grad()
+def test_plainmamba_is_the_released_one(double_bias: bool, raster: bool):
+    torch.manual_seed(0)
+    weights = random_weights(plainmamba_shapes(8, 2, 1, (0,), d_state=2))
+    reading = {"double_dt_bias": double_bias, "raster_parameters": raster}
+    model, _ = loaded(PlainMamba, weights, reading=reading)
+    image = torch.randn(1, 3, 48, 80, dtype=torch.float64)
+    expected = plainmamba_forward(weights, image, 2, double_bias, raster)
+    torch.testing.assert_close(model(image)[0][0].permute(1, 2, 0), expected)
+    other = plainmamba_forward(weights, image, 2, not double_bias, raster)
+    assert not torch.allclose(other, expected, rtol=1e-3)
+
+
+def test_both_peculiarities_of_plainmamba_are_on_unless_asked_otherwise():
+    arch = {"dim": 8, "depth": 1}
+    assert PlainMamba(arch).settings() == {"reading": "released"}
+    assert PlainMamba(arch, reading="paper").settings() == {"reading": "paper"}
+    one = PlainMamba(arch, reading={"double_dt_bias": False})
+    assert one.settings() == {"reading": {"double_dt_bias": False, "raster_parameters": True}}
+    mixer = PlainMamba(arch).stages[0].mixer
+    assert mixer.double_dt_bias
+    assert mixer.raster_parameters
