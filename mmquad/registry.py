@@ -8,15 +8,27 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
-__all__ = ["DATASETS", "FUNCTIONS", "HOOKS", "MODELS"]
+__all__ = ["DATASETS", "FUNCTIONS", "HOOKS", "MODELS", "OPTIM_WRAPPER_CONSTRUCTORS"]
 
-MODELS = Registry("model", parent=MMENGINE_MODELS, scope="mmquad", locations=["mmquad.backbones"])
+MODELS = Registry(
+    "model",
+    parent=MMENGINE_MODELS,
+    scope="mmquad",
+    locations=["mmquad.backbones", "mmquad.necks"],
+)
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="mmquad", locations=["mmquad.engine"])
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope="mmquad", locations=["mmquad.datasets"]
 )
 FUNCTIONS = Registry(
     "function", parent=MMENGINE_FUNCTIONS, scope="mmquad", locations=["mmquad.engine"]
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    "optim_wrapper_constructor",
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope="mmquad",
+    locations=["mmquad.engine"],
 )

@@ -4,6 +4,7 @@ from mmquad.engine.checkpoint_hook import AtomicCheckpointHook
 from mmquad.engine.class_check import ClassCheckHook
 from mmquad.engine.direction_log import DirectionLogHook
 from mmquad.engine.finite_guard import FiniteGuardHook
+from mmquad.engine.layer_decay import LayerDecayConstructor
 from mmquad.engine.partition_hook import PartitionVisualizationHook
 from mmquad.engine.seeding import EpochSeedHook, seed_worker
 from mmquad.engine.strict_weights import StrictWeightsHook
@@ -14,6 +15,7 @@ __all__ = [
     "DirectionLogHook",
     "EpochSeedHook",
     "FiniteGuardHook",
+    "LayerDecayConstructor",
     "PartitionVisualizationHook",
     "StrictWeightsHook",
     "seed_worker",
