@@ -20,10 +20,10 @@ START = $(or $(shell for p in $(PYTHON) python3 python3.11 python3.12 python3.10
 	$(error No Python found: install Python 3.10, 3.11 or 3.12, or set PYTHON=/path/to/python))
 SETUP = $(START) tools/setup_env.py
 
-.PHONY: help demo test lint env doctor clean
+.PHONY: help demo test lint bench benchmodels env doctor clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: env  ## Set up, then train and picture a small model
 	@PATH="$(VENV)/bin:$$PATH" PYTHON=python bash tools/demo.sh $(TASK) $(ARGS)
@@ -33,6 +33,12 @@ test: env  ## Set up, then run the tests
 
 lint: env  ## Check style and types
 	@PATH="$(VENV)/bin:$$PATH" && ruff check . && ruff format --check . && mypy
+
+bench: env  ## Time scan layers on every backend: tables, JSON, plot
+	@"$(VENV)/bin/python" tools/benchmark_scan.py $(ARGS)
+
+benchmodels: env  ## Time whole backbones, and what their time goes into
+	@"$(VENV)/bin/python" tools/benchmark_backbone.py $(ARGS)
 
 env:  ## Create or update the environment
 	@$(SETUP) --flavour "$(FLAVOUR)" --python "$(PYTHON)" --torch "$(TORCH)"

@@ -9,6 +9,8 @@ import torch
 
 __all__ = ["Timing", "compare", "copy_rate"]
 
+FEWEST = 3
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -26,18 +28,32 @@ class Timing:
 
 
 def compare(
-    functions: Mapping[str, Callable[[], object]], repetitions: int, device: torch.device
+    functions: Mapping[str, Callable[[], object]],
+    repetitions: int,
+    device: torch.device,
+    seconds: float = float("inf"),
 ) -> dict[str, Timing]:
-    """Time the functions in turns, so that all of them see the same disturbances."""
+    """Time the functions in turns, so that all of them see the same disturbances.
+
+    Args:
+        functions: By name. Each is called once before it counts: the first call allocates,
+            compiles and fills caches.
+        repetitions: Timed calls of each.
+        device: What to wait for after a call.
+        seconds: Stop after this time, but not before three timed calls of each.
+    """
     wall: dict[str, list[float]] = {name: [] for name in functions}
     cpu: dict[str, list[float]] = {name: [] for name in functions}
+    begin = time.perf_counter()
     for repetition in range(repetitions + 1):
+        if repetition > FEWEST and time.perf_counter() - begin > seconds:
+            break
         for name, function in functions.items():
             _wait(device)
             start, cpu_start = time.perf_counter(), time.process_time()
             function()
             _wait(device)
-            if repetition > 0:  # the first call allocates, compiles and fills caches
+            if repetition > 0:
                 wall[name].append(time.perf_counter() - start)
                 cpu[name].append(time.process_time() - cpu_start)
     return {
@@ -49,7 +65,7 @@ def compare(
 
 
 def copy_rate(device: torch.device, megabytes: int = 256) -> float:
-    """Bytes per second that a plain copy reads and writes, best of ten."""
+    """Bytes per second that a plain copy reads and writes, with this number of threads."""
     source = torch.ones(megabytes * 2**20 // 4, device=device)
     target = torch.empty_like(source)
     timing = compare({"copy": lambda: target.copy_(source)}, 10, device)["copy"]

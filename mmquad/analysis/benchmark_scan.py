@@ -1,7 +1,7 @@
-"""Speed of one scan layer (projection included) on every backend, against the unfused pipeline."""
+"""Speed and memory of a scan layer (projection included) on every backend, against unfused."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,39 +9,116 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmquad.analysis.benchmark import compare, copy_rate
+from mmquad.analysis.benchmark_memory import peak_bytes
 from mmquad.analysis.unfused_layer import unfused_scan
 from mmquad.layers.selective_ssm import SelectiveSSM
-from mmquad.ops import directional_scan, use_backend
+from mmquad.ops import use_backend
 from mmquad.ops.directional_scan import BACKENDS
-from mmquad.scans import CrossScan, QuadScan
+from mmquad.scans import CrossScan, FixedScan, LocalScan, QuadScan
 
-__all__ = ["CASES", "LayerCase", "benchmark_layer", "table"]
+__all__ = [
+    "CPU_CASES",
+    "LENGTH_CASES",
+    "MODES",
+    "LayerCase",
+    "benchmark_layer",
+    "gpu_cases",
+    "runnable_backends",
+    "table",
+]
+
+MODES = ("forward", "forward+backward")
 
 
 @dataclass(frozen=True)
 class LayerCase:
-    """One layer: K = 2 is the quadtree scan, K = 4 the cross scan."""
+    """One layer: its size, and the orders tokens are read in.
 
+    ``merge``: add the directions up; LocalMamba weighs them first.
+    """
+
+    name: str
+    scan: FixedScan | QuadScan
     batch: int
     height: int
     width: int
     channels: int
-    directions: int
     states: int
+    ranks: int
+    merge: bool = True
 
     @property
-    def length(self) -> int:
-        return self.height * self.width
+    def sizes(self) -> dict[str, int]:
+        """In the letters of docs/notation.md."""
+        length = self.height * self.width
+        directions = self.scan.directions
+        values = (self.batch, length, self.channels, directions, self.states, self.ranks)
+        return dict(zip("BLDKNR", values, strict=True))
 
 
-# QuadMamba-small at 224 x 224, and its first stage with Mamba's 16 states.
-CASES = (
-    LayerCase(1, 56, 56, 192, 2, 1),
-    LayerCase(1, 28, 28, 384, 2, 1),
-    LayerCase(1, 14, 14, 768, 4, 1),
-    LayerCase(1, 7, 7, 1536, 4, 1),
-    LayerCase(1, 56, 56, 192, 2, 16),
+def _stages(
+    name: str,
+    scans: Sequence[FixedScan | QuadScan],
+    dim: int,
+    ratio: int,
+    states: int,
+    batch: int,
+    height: int,
+    width: int,
+) -> list[LayerCase]:
+    """The layers of a backbone's four stages; ``dim`` channels C of the first, D = ratio C."""
+    cases = []
+    for i, scan in enumerate(scans):
+        channels = dim * 2**i
+        size = (-(-height // (4 * 2**i)), -(-width // (4 * 2**i)))
+        merge = not isinstance(scan, LocalScan)
+        sizes = (batch, *size, ratio * channels, states, -(-channels // 16))
+        cases.append(LayerCase(f"{name} stage {i + 1}", scan, *sizes, merge))
+    return cases
+
+
+QUAD = (QuadScan((1, 1)), QuadScan((1, 1)), CrossScan(), CrossScan())
+# Eight kinds of direction, four in a layer, as the search of LocalVMamba-tiny found them.
+LOCAL = (
+    LocalScan(("h", "h_flip", "w7", "w7_flip")),
+    LocalScan(("v", "v_flip", "w2", "w2_flip")),
+    LocalScan(("h", "w2_flip", "w7", "w7_flip")),
+    LocalScan(("v_flip", "w2_flip", "w7", "w7_flip")),
 )
+CROSS = (CrossScan(),) * 4
+
+CPU_CASES = (
+    *_stages("QuadMamba-small", QUAD, 96, 2, 1, 1, 224, 224),
+    *_stages("VMamba-tiny", CROSS, 96, 2, 1, 1, 224, 224)[:2],  # the others: QuadMamba's
+    *_stages("VMamba vanilla", CROSS, 96, 2, 16, 1, 224, 224)[:1],
+    *_stages("LocalVMamba-tiny", LOCAL, 96, 2, 16, 1, 224, 224),
+)
+
+# One layer at growing length, for the plot.
+LENGTH_CASES = tuple(
+    LayerCase(f"side {side}", QuadScan((1, 1)), 1, side, side, 96, 1, 6)
+    for side in (8, 16, 32, 64, 128, 256)
+)
+
+
+def gpu_cases() -> list[LayerCase]:
+    """QuadMamba at the sizes papers report: classification, and detection at 800 x 1344.
+
+    Small and base have the same layers. One of VMamba and one of LocalVMamba beside them.
+    """
+    cases = []
+    for batch, height, width in ((128, 224, 224), (2, 800, 1344)):
+        sizes = (batch, height, width)
+        cases += _stages("QuadMamba-tiny", QUAD, 64, 1, 1, *sizes)
+        cases += _stages("QuadMamba-small/base", QUAD, 96, 2, 1, *sizes)
+        cases += _stages("VMamba vanilla", CROSS, 96, 2, 16, *sizes)[:1]
+        cases += _stages("LocalVMamba-tiny", LOCAL, 96, 2, 16, *sizes)[:1]
+    return cases
+
+
+def runnable_backends() -> list[str]:
+    """Every backend that can run here, but for the sequential reference."""
+    return [b.name for b in BACKENDS if b.name != "reference" and not b.unavailable()]
 
 
 def benchmark_layer(
@@ -50,109 +127,153 @@ def benchmark_layer(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     repetitions: int = 10,
+    seconds: float = float("inf"),
+    measure: Callable[..., Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per implementation and mode (forward; forward and backward).
+    """One row per implementation and mode.
 
     Args:
         case: The layer.
-        backends: Names; by default every one but the reference that can run here.
-        dtype: Of the tokens.
+        backends: Names; by default :func:`runnable_backends`.
+        dtype: Of the tokens. The parameters are float32; 16 bits run under autocast.
         device: Where to run.
         repetitions: Timed calls of each.
+        seconds: At most about this long for the timing, if that leaves three timed calls.
+        measure: A :func:`~mmquad.analysis.benchmark_memory.fresh_process`, to measure peak memory.
 
     Returns:
-        Rows with milliseconds, the ratio to the unfused layer, and the fraction of the speed at
-        which the bytes that must move could be copied.
+        Rows with the sizes; the milliseconds of :class:`~mmquad.analysis.benchmark.Timing`;
+        ``peak_bytes`` (None if not measured); ratios to the unfused layer; and ``roofline``, the
+        time in which the bytes that must move could be copied over the median. An implementation
+        that cannot run has ``error`` instead.
     """
     where = torch.device(device)
-    if backends is None:
-        backends = [b.name for b in BACKENDS if b.name != "reference" and not b.unavailable()]
-    torch.manual_seed(0)
-    ssm = SelectiveSSM(case.channels, case.states, -(-case.channels // 32), case.directions)
-    ssm = ssm.to(where)
-    x = torch.randn(case.batch, case.length, case.channels, dtype=dtype, device=where)
-    x.requires_grad_()
-    tables = _tables(case, where)
-    upstream = torch.randn(x.shape, device=where)
-    leaves = [x, *ssm.parameters()]
-    leaves += [t for t in tables if t.requires_grad]
-
-    def layer(backend: str) -> Tensor:
-        with torch.autocast(where.type, dtype, enabled=dtype in (torch.float16, torch.bfloat16)):
-            if backend == "unfused":
-                return unfused_scan(ssm, x, *tables)
-            with use_backend(backend):
-                return _fused_scan(ssm, x, *tables)
-
-    def inference(backend: str) -> Callable[[], object]:
-        def run() -> Tensor:
-            with torch.no_grad():
-                return layer(backend)
-
-        return run
-
-    def training(backend: str) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(layer(backend), leaves, upstream)
-
-    names = ["unfused", *backends]
-    rate = copy_rate(where)
+    names = ["unfused", *(runnable_backends() if backends is None else backends)]
+    rate = copy_rate(where, 32 if where.type == "cpu" else 256)
     rows = []
-    for mode, make in (("forward", inference), ("forward+backward", training)):
-        timings = compare({name: make(name) for name in names}, repetitions, where)
-        ideal = 1e3 * _bytes_to_move(case, dtype, mode) / rate
-        for name, timing in timings.items():
-            rows.append(
-                {
-                    **asdict(case),
-                    "dtype": str(dtype).removeprefix("torch."),
-                    "mode": mode,
-                    "implementation": name,
-                    "median_ms": timing.median,
-                    "best_ms": timing.best,
-                    "cpu_ms": timing.cpu,
-                    "speedup_best": timings["unfused"].best / timing.best,
-                    "speedup_cpu": timings["unfused"].cpu / timing.cpu,
-                    "roofline": ideal / timing.best,
-                }
-            )
+    for mode in MODES:
+        functions, errors = {}, {}
+        for name in names:
+            function = layer_function(case, name, dtype, device, mode)
+            try:
+                function()
+                functions[name] = function
+            except (ValueError, torch.cuda.OutOfMemoryError) as error:
+                errors[name] = str(error).splitlines()[0]
+        timings = compare(functions, repetitions, where, seconds / len(MODES))
+        peaks: dict[str, int] = {}
+        if measure is not None:
+            peaks = {n: measure(_layer_peak, case, n, dtype, device, mode) for n in functions}
+        ideal = 1e3 * bytes_to_move(case, dtype, mode) / rate
+        common = {
+            "layer": case.name,
+            "height": case.height,
+            "width": case.width,
+            **case.sizes,
+            "dtype": str(dtype).removeprefix("torch."),
+            "device": where.type,
+            "mode": mode,
+            "copy_gb_per_s": rate / 1e9,
+        }
+        for name in names:
+            row: dict[str, Any] = {**common, "implementation": name}
+            if name in errors:
+                rows.append({**row, "error": errors[name]})
+                continue
+            timing, baseline = timings[name], timings.get("unfused")
+            row |= {
+                "median_ms": timing.median,
+                "best_ms": timing.best,
+                "cpu_ms": timing.cpu,
+                "peak_bytes": peaks.get(name),
+                "roofline": ideal / timing.median,
+            }
+            if baseline is not None:
+                row["speedup"] = baseline.median / timing.median
+                row["speedup_cpu"] = baseline.cpu / timing.cpu
+                if peaks:
+                    row["memory_ratio"] = peaks[name] / max(peaks["unfused"], 1)
+            rows.append(row)
     return rows
 
 
-def _fused_scan(ssm: SelectiveSSM, x: Tensor, *tables: Tensor) -> Tensor:
-    z = F.linear(x, ssm.x_proj.flatten(0, 1))
-    parameters = (ssm.dt_proj, ssm.dt_bias, -ssm.A_log.exp(), ssm.D_skip)
-    return directional_scan(x, z, *parameters, *tables)
+def layer_function(
+    case: LayerCase, implementation: str, dtype: torch.dtype, device: str, mode: str
+) -> Callable[[], object]:
+    """One call of a layer, with parameters and inputs of its own."""
+    torch.manual_seed(0)
+    where = torch.device(device)
+    ssm = SelectiveSSM(case.channels, case.states, case.ranks, case.scan.directions).to(where)
+    shape = (case.batch, case.height, case.width, case.channels)
+    x = torch.randn(shape, dtype=dtype, device=where, requires_grad=True)
+    leaves = [x, *ssm.parameters()]
+    weight = None
+    tables: tuple[Tensor, ...] = tuple(case.scan.tables(case.height, case.width, where)[:2])
+    if isinstance(case.scan, QuadScan):
+        chosen = torch.arange(case.batch, device=where) % 4
+        weight = F.one_hot(chosen, 4).float().requires_grad_()
+        leaves.append(weight)
+        tables += (case.scan.tables(case.height, case.width, where).window, weight)
+
+    def layer() -> Tensor:
+        with torch.autocast(where.type, dtype, enabled=dtype in (torch.float16, torch.bfloat16)):
+            if implementation == "unfused":
+                return unfused_scan(ssm, x, case.scan, weight, case.merge)
+            with use_backend(implementation):
+                return ssm.scan_tokens(x.flatten(1, 2), *tables, merge=case.merge)
+
+    if mode == "forward":
+        return torch.no_grad()(layer)
+    # Any upstream gradient will do; one dtype serves them all, as all outputs are float32.
+    upstream = torch.randn(1, device=where)
+
+    def train() -> object:
+        y = layer()
+        return torch.autograd.grad(y, leaves, upstream.to(y.dtype).expand_as(y))
+
+    return train
 
 
-def _tables(case: LayerCase, device: torch.device) -> tuple[Tensor, ...]:
-    if case.directions == 4:
-        return tuple(CrossScan().tables(case.height, case.width, device))
-    if case.directions != 2:
-        raise ValueError(f"K must be 2 (quadtree scan) or 4 (cross scan), got {case.directions}")
-    quad = QuadScan((1, 1)).tables(case.height, case.width, device)
-    chosen = torch.arange(case.batch, device=device) % 4
-    weight = F.one_hot(chosen, 4).float().requires_grad_()
-    return quad.order, quad.inverse, quad.window, weight
+def _layer_peak(
+    case: LayerCase, implementation: str, dtype: torch.dtype, device: str, mode: str
+) -> int:
+    function = layer_function(case, implementation, dtype, device, mode)
+    return peak_bytes(function, torch.device(device))
 
 
-def _bytes_to_move(case: LayerCase, dtype: torch.dtype, mode: str) -> int:
-    """Read x, write y in float32; backward also reads dy and x again and writes dx."""
-    elements = case.batch * case.length * case.channels
-    forward = dtype.itemsize + 4
-    return elements * (forward if mode == "forward" else 2 * forward + 2 * dtype.itemsize)
+def bytes_to_move(case: LayerCase, dtype: torch.dtype, mode: str) -> int:
+    """Read x, write y in float32; backward also reads dy and x again and writes dx.
+
+    What an ideal implementation with unlimited cache would move to and from memory.
+    """
+    tokens = case.batch * case.height * case.width * case.channels
+    reads, writes = dtype.itemsize, 4 * (1 if case.merge else case.scan.directions)
+    once = tokens * (reads + writes)
+    return once if mode == "forward" else 2 * once + tokens * dtype.itemsize
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    head = "| B | L | D | K | N | dtype | mode | implementation | median ms | best ms | CPU ms "
-    lines = [head + "| vs unfused (best) | (CPU) | of copy rate |", "|" + "---|" * 14]
+    head = "| layer | B | L | D | K | N | dtype | mode | implementation "
+    head += "| ms | CPU ms | peak MiB | of copy rate | faster (CPU) | memory |"
+    lines = [head, "|" + "---|" * 15]
     for row in rows:
-        length = row["height"] * row["width"]
-        size = f"| {row['batch']} | {length} | {row['channels']} | {row['directions']} "
-        what = f"| {row['states']} | {row['dtype']} | {row['mode']} | {row['implementation']} "
-        times = "".join(f"| {row[key]:.2f} " for key in ("median_ms", "best_ms", "cpu_ms"))
-        ratios = (
-            f"| {row['speedup_best']:.1f}x | {row['speedup_cpu']:.1f}x | {row['roofline']:.1%} |"
-        )
-        lines.append(size + what + times + ratios)
+        sizes = " | ".join(str(row[key]) for key in "BLDKN")
+        cells = [row["layer"], sizes, row["dtype"], row["mode"], row["implementation"]]
+        if "error" in row:
+            cells += [f"cannot run: {row['error']}", *[""] * 5]
+        else:
+            peak, ratio = row["peak_bytes"], row.get("memory_ratio")
+            faster = f"{row['speedup']:.1f}x" if "speedup" in row else ""
+            if faster and row["device"] == "cpu":
+                faster += f" ({row['speedup_cpu']:.1f}x)"
+            cells += [
+                f"{row['median_ms']:.2f}",
+                f"{row['cpu_ms']:.2f}",
+                "" if peak is None else f"{peak / 2**20:.1f}",
+                f"{row['roofline']:.1%}",
+                faster,
+                "" if ratio is None else f"{ratio:.2f}x",
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
