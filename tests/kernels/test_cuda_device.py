@@ -13,7 +13,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
 
-every_backend = pytest.mark.parametrize("backend", [b.name for b in BACKENDS])
+COMPILED = ("cuda", "triton")
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS.names)
+compiled_backend = pytest.mark.parametrize(
+    "backend", [name for name in BACKENDS.names if name in COMPILED]
+)
 
 
 def skip_if_unable(backend: str, case: Case, dtype: torch.dtype) -> None:
@@ -32,13 +37,22 @@ def expected_of(case: Case, dtype: torch.dtype) -> dict:
     return run(make(case, dtype), case, "reference", wide=True)
 
 
-@every_backend
-@pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+@pytest.mark.parametrize("backend", [b.name for b in BACKENDS if b.name not in COMPILED])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_equals_the_reference(case: Case, dtype: torch.dtype, backend: str) -> None:
-    skip_if_unable(backend, case, dtype)
-    actual = run(make(case, dtype), case, backend, "cuda")
-    assert_close(actual, expected_of(case, dtype), TOLERANCE[dtype])
+def test_plain_pytorch_and_packages(case: Case, backend: str) -> None:
+    skip_if_unable(backend, case, torch.float32)
+    actual = run(make(case, torch.float32), case, backend, "cuda")
+    assert_close(actual, expected_of(case, torch.float32), TOLERANCE[torch.float32])
+
+
+@compiled_backend
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_compiled_kernels(case: Case, backend: str) -> None:
+    """What tools/check_gpu.sh runs under compute-sanitizer: every case in every precision."""
+    for dtype in TOLERANCE:
+        skip_if_unable(backend, case, dtype)
+        actual = run(make(case, dtype), case, backend, "cuda")
+        assert_close(actual, expected_of(case, dtype), TOLERANCE[dtype])
 
 
 @every_backend
@@ -51,11 +65,9 @@ def test_twenty_runs_agree_bit_for_bit(case: Case, backend: str) -> None:
         assert all(torch.equal(other[name], runs[0][name]) for name in other)
 
 
-@pytest.mark.parametrize("backend", ["cuda", "triton"])
+@compiled_backend
 def test_another_stream(backend: str) -> None:
     """The kernels must wait for what PyTorch's current stream still computes."""
-    if backend not in BACKENDS.names:
-        pytest.skip(f"no backend {backend}")
     case = CASES[5]
     skip_if_unable(backend, case, torch.float32)
     sample = make(case, torch.float32)
@@ -66,7 +78,7 @@ def test_another_stream(backend: str) -> None:
     assert all(torch.equal(actual[name], expected[name]) for name in actual)
 
 
-@pytest.mark.parametrize("backend", ["cuda", "triton"])
+@compiled_backend
 @pytest.mark.parametrize(
     "case",
     [
@@ -77,8 +89,6 @@ def test_another_stream(backend: str) -> None:
     ids=str,
 )
 def test_long_sequences(case: Case, backend: str) -> None:
-    if backend not in BACKENDS.names:
-        pytest.skip(f"no backend {backend}")
     skip_if_unable(backend, case, torch.float32)
     sample = make(case, torch.float32)
     actual = run(sample, case, backend, "cuda")

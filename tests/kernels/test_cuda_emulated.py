@@ -97,11 +97,13 @@ def test_extreme_steps_and_decays(bias: float, decay: float) -> None:
         assert (actual[name].double() - expected).norm() <= 1e-4 * scale + 1e-6, name
 
 
-def test_no_tokens_at_all_launch_nothing() -> None:
+def test_nothing_to_compute_launches_nothing() -> None:
     case = CASES[1]._replace(batch=0)
     actual = run(make(case, torch.float32), case, "cuda")
     assert actual["y"].shape == (0, 49, 33)
     assert actual["A"].eq(0).all()
+    case = CASES[1]._replace(channels=0)
+    assert run(make(case, torch.float32), case, "cuda")["z"].eq(0).all()
 
 
 @pytest.mark.parametrize(

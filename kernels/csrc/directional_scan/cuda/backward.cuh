@@ -170,9 +170,14 @@ MMQUAD_DEVICE void store_sums(
   }
 }
 
+template <int States>
+constexpr int kBackwardThreads = States > kFewStates ? kMostThreadsManyStates : kMostThreads;
+template <int States>
+constexpr int kBackwardBlocks = States == 1 ? 4 : States <= kFewStates ? 2 : 4;
+
 // For direction `k` alone: merged gradients of x are added launch after launch, as y is.
 template <int States>
-__global__ void __launch_bounds__(States > kFewStates ? kMostThreadsManyStates : kMostThreads, 1)
+__global__ void __launch_bounds__(kBackwardThreads<States>, kBackwardBlocks<States>)
     backward_kernel(Sizes s, Inputs in, Gradients grad, int k) {
   MMQUAD_SHARED(shared);
   const BackwardShared at = BackwardShared::of(s, States);

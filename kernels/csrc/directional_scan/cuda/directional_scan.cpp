@@ -2,6 +2,8 @@
 //
 // Compiled by the host compiler. The tests compile it with MMQUAD_EMULATED, too, which registers
 // the kernels run by the emulation for tensors in host memory, under another name.
+#include <algorithm>
+
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
@@ -98,6 +100,9 @@ Problem problem_of(const Tensor& x, const Tensor& z, const Tensor& parameters, c
                 static_cast<int>(ranks),         static_cast<int>(order.size(0)),
                 static_cast<int>(width),         static_cast<int>(span)};
   STD_TORCH_CHECK(s.orders == 1 || s.orders == s.batch, "mmquad_kernels: order has 1 or B rows");
+  // The blocks of a launch are counted in 31 bits.
+  STD_TORCH_CHECK(int64_t{s.batch} * s.directions * s.segments() < most / std::max(s.slabs(), 1),
+                  "mmquad_kernels: too many tokens");
   return {s,
           {data_of<void>("x", x, x, x.scalar_type(), {s.batch, s.length, s.channels}),
            token_type(x),

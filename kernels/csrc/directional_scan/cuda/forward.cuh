@@ -6,6 +6,11 @@
 
 namespace mmquad::cuda {
 
+// Blocks that shall fit on a multiprocessor; the compiler fits registers to it. Chosen as the most
+// that take no register out to memory.
+template <int States>
+constexpr int kForwardBlocks = States == 1 ? 6 : States <= kFewStates ? 4 : 3;
+
 // Shared memory of both kernels: tokens of a chunk, columns of a tile.
 MMQUAD_DEVICE float* staged_columns(float* shared) { return shared + kChunk; }
 
@@ -13,7 +18,7 @@ MMQUAD_DEVICE float* staged_columns(float* shared) { return shared + kChunk; }
 // G_t = a_t (G_{t+1} + dy_t C_t), what the segment passes on to the tokens before it. States is an
 // upper limit of the number of states.
 template <int States, bool Backwards>
-__global__ void __launch_bounds__(kMostThreads, 1)
+__global__ void __launch_bounds__(kMostThreads, kForwardBlocks<States>)
     local_kernel(Sizes s, Inputs in, const float* dy, bool merge, float* carry, float* decay) {
   MMQUAD_SHARED(shared);
   int* const tokens = reinterpret_cast<int*>(shared);
@@ -73,7 +78,7 @@ __global__ void __launch_bounds__(kMostThreads, 1)
 
 // Phase two, in place: carry[i] becomes what enters segment i. One thread per sequence, state and
 // channel. The decay over a segment is exp(A sum(delta)): a product of its decays loses digits.
-__global__ void __launch_bounds__(kMostThreads, 1)
+__global__ void __launch_bounds__(kMostThreads)
     combine_kernel(Sizes s, const float* parameters, float* carry, const float* decay,
                    bool backwards) {
   constexpr int kAhead = 8;  // loads in flight
@@ -112,7 +117,7 @@ __global__ void __launch_bounds__(kMostThreads, 1)
 // Phase three, for directions [first, first + directions). Merged directions run one launch after
 // another, so that each y has one owner at a time and one order of additions.
 template <int States>
-__global__ void __launch_bounds__(kMostThreads, 1)
+__global__ void __launch_bounds__(kMostThreads, kForwardBlocks<States>)
     forward_kernel(Sizes s, Inputs in, Outputs out, int first, int directions) {
   MMQUAD_SHARED(shared);
   int* const tokens = reinterpret_cast<int*>(shared);

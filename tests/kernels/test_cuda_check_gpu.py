@@ -1,0 +1,35 @@
+"""tools/check_gpu.sh names files that exist; without a GPU no more of it can run."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "tools" / "check_gpu.sh"
+
+
+def test_dry_run_names_existing_files_and_tests() -> None:
+    command = ["bash", SCRIPT, "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    steps = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert {"install", "tests", "memcheck", "racecheck", "synccheck", "precision"} <= set(steps)
+    for path in re.findall(r"(?:tools|tests)/[\w/]+(?:\.py)?", done.stdout):
+        assert (ROOT / path).exists(), path
+    (test,) = set(re.findall(r"::(\w+)", done.stdout))
+    assert f"def {test}(" in (ROOT / "tests/kernels/test_cuda_device.py").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="would run everything")
+def test_without_a_gpu_it_stops_at_once() -> None:
+    done = subprocess.run(["bash", SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "torch sees no CUDA device" in done.stderr
+
+
+def test_unknown_arguments_are_refused() -> None:
+    done = subprocess.run(["bash", SCRIPT, "--dry"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage:")
