@@ -73,7 +73,8 @@ def test_leaf_documents_itself_and_adds_up(path: Path):
     assert base == (4 if "-demo_" in path.stem else 16)
     assert cfg.train_dataloader.persistent_workers is False
     assert cfg.train_dataloader.worker_init_fn.type == "mmquad.seed_worker"
-    assert cfg.custom_hooks == [{"type": "mmquad.EpochSeedHook"}]
+    hooks = [hook.type for hook in cfg.custom_hooks]
+    assert hooks == ["mmquad.EpochSeedHook", "mmquad.ClassCheckHook", "mmquad.FiniteGuardHook"]
     if "-demo_" not in path.stem:
         assert len(lines) <= 25
         assert f"configs/mmdet/quadmamba/{path.name} 8" in path.read_text()

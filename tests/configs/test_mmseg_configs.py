@@ -65,7 +65,8 @@ def test_leaf_documents_itself_and_adds_up(path: Path):
     assert lines[0].startswith(('"""', 'r"""'))
     cfg = load(path.stem)
     assert cfg.default_scope == "mmseg"
-    assert cfg.custom_hooks == [{"type": "mmquad.EpochSeedHook"}]
+    hooks = [hook.type for hook in cfg.custom_hooks]
+    assert hooks == ["mmquad.EpochSeedHook", "mmquad.ClassCheckHook", "mmquad.FiniteGuardHook"]
     assert cfg.train_dataloader.persistent_workers is False
     size = cfg.model.data_preprocessor.size
     crops = [

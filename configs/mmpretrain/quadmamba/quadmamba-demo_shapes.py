@@ -36,6 +36,11 @@ param_scheduler = [
     ),
 ]
 auto_scale_lr = dict(base_batch_size=32)
-custom_hooks = [dict(type="mmquad.EpochSeedHook")]
+# Without averaged weights: 0.9999 of the random ones would be left for long.
+custom_hooks = [
+    dict(type="mmquad.EpochSeedHook"),
+    dict(type="mmquad.ClassCheckHook"),
+    dict(type="mmquad.FiniteGuardHook"),
+]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=4))
 randomness = dict(seed=0)
