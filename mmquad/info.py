@@ -51,7 +51,8 @@ def describe_backends(ops: Sequence[BackendSet] = OPS) -> str:
 def _chosen(op: BackendSet, requested: str) -> str | None:
     if requested != "auto":
         return requested
-    return next((backend.name for backend in op if not backend.unavailable()), None)
+    runs = (each for each in op if not (each.unavailable() or each.only_by_name()))
+    return next((backend.name for backend in runs), None)
 
 
 def main() -> int:

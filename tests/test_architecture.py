@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "mmquad"
 
 # What each part may import besides the standard library and itself.
 MAY_IMPORT = {
-    "ops": {"torch"},
+    "ops": {"torch", "triton"},
     "scans": {"torch", "mmquad.ops"},
     "layers": {"torch", "mmquad.ops", "mmquad.scans"},
     "checkpoints": {"torch", "numpy"},

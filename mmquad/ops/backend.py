@@ -34,6 +34,7 @@ class Backend:
         backward: The gradient; its signature belongs to the op.
         unavailable: Reasons why it cannot run on this machine at all (empty: it can).
         unsupported: Reasons why it cannot run the given inputs (empty: it can).
+        only_by_name: Whether ``auto`` passes over it although it can run.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Backend:
     backward: Callable[..., Any]
     unavailable: Callable[[], list[str]]
     unsupported: Callable[..., list[str]]
+    only_by_name: Callable[[], bool] = lambda: False
 
 
 class BackendSet:
@@ -104,6 +106,8 @@ class BackendSet:
         refusals = []
         for backend in self:
             reasons = self._objections(backend, inputs)
+            if not reasons and backend.only_by_name():
+                reasons = ["runs only when asked for by name"]
             if not reasons:
                 return backend.name
             refusals.append(f"{backend.name}: {'; '.join(reasons)}")

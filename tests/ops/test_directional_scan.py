@@ -36,8 +36,8 @@ def _backends() -> list:
             ),
         )
         for backend in BACKENDS
-        # Run on GPUs only: test_mamba_ssm.py, kernels/test_cuda_device.py.
-        if backend.name not in ("mamba_ssm", "cuda")
+        # On GPUs only: test_mamba_ssm.py, test_triton_scan.py, kernels/test_cuda_device.py.
+        if backend.name not in ("mamba_ssm", "triton", "cuda")
     ]
 
 

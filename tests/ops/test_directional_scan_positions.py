@@ -117,7 +117,7 @@ def skip_if_unable(backend: str, tables: Tables, merge: bool) -> None:
 
 
 every_backend = pytest.mark.parametrize(
-    "backend", [name for name in BACKENDS.names if name != "mamba_ssm"]
+    "backend", [name for name in BACKENDS.names if name not in ("mamba_ssm", "triton")]
 )
 
 

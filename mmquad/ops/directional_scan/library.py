@@ -26,6 +26,11 @@ from mmquad.ops.directional_scan.native import (
     native_forward,
     native_unsupported,
 )
+from mmquad.ops.directional_scan.triton_scan import (
+    triton_backward,
+    triton_forward,
+    triton_unsupported,
+)
 from mmquad.ops.native import CHUNK, native_unavailable
 from mmquad.ops.selective_scan.chunked import (
     selective_scan_backward_chunked,
@@ -42,13 +47,16 @@ from mmquad.ops.selective_scan.reference import (
     selective_scan_backward_reference,
     selective_scan_reference,
 )
+from mmquad.ops.selective_scan.triton_launch import chunk_length
+from mmquad.ops.triton import interpreting, triton_unavailable
 
 __all__ = ["BACKENDS", "DirectionalBackend", "accumulation_dtype", "directional_scan_op"]
 
 
 @dataclass(frozen=True)
 class DirectionalBackend(Backend):
-    """A backend and the number of tokens between two saved states; 0: it saves none.
+    """A backend and the number of tokens between two saved states; 0: it saves none. Or a function
+    of the number of positions that gives it.
 
     ``forward(x, z, dt_weight, dt_bias, A, D_skip, tables, merge, states) -> y`` fills ``states``
     unless it is empty; ``backward(dy, <the same>) -> Gradients``. All but x are in the accumulation
@@ -56,8 +64,11 @@ class DirectionalBackend(Backend):
     order and with merge.
     """
 
-    chunk: int = 0
+    chunk: int | Callable[[int], int] = 0
     widens: bool = True
+
+    def chunk_of(self, positions: int) -> int:
+        return self.chunk(positions) if callable(self.chunk) else self.chunk
 
 
 def _nothing() -> list[str]:
@@ -104,6 +115,18 @@ BACKENDS = BackendSet(
             unavailable=native_unavailable,
             unsupported=native_unsupported,
             chunk=CHUNK,
+            widens=False,
+        ),
+        DirectionalBackend(
+            name="triton",
+            priority=20,
+            summary="Triton, cuda and rocm, never run on a GPU yet",
+            forward=triton_forward,
+            backward=triton_backward,
+            unavailable=triton_unavailable,
+            unsupported=triton_unsupported,
+            only_by_name=interpreting,
+            chunk=chunk_length,
             widens=False,
         ),
         # Below Triton until somebody has measured both.
@@ -159,11 +182,11 @@ def _backend(name: str) -> DirectionalBackend:
 def _saved_states(
     x: Tensor, dt_weight: Tensor, A: Tensor, order: Tensor, backend: str, save_states: bool
 ) -> Tensor:
-    chunk = _backend(backend).chunk
+    sizes = sizes_of(x, dt_weight, A, order)
+    chunk = _backend(backend).chunk_of(sizes.positions)
     dtype = accumulation_dtype(x)
     if not save_states or chunk == 0:
         return x.new_empty(0, dtype=dtype)
-    sizes = sizes_of(x, dt_weight, A, order)
     chunks = -(-sizes.positions // chunk)
     shape = (sizes.batch, sizes.directions, chunks, sizes.states, sizes.channels)
     return x.new_empty(shape, dtype=dtype)

@@ -30,6 +30,12 @@ from mmquad.ops.selective_scan.reference import (
     selective_scan_backward_reference,
     selective_scan_reference,
 )
+from mmquad.ops.selective_scan.triton_scan import (
+    selective_scan_backward_triton,
+    selective_scan_triton,
+    triton_unsupported,
+)
+from mmquad.ops.triton import interpreting, triton_unavailable
 
 __all__ = ["BACKENDS", "selective_scan_flops", "selective_scan_op"]
 
@@ -53,6 +59,16 @@ BACKENDS = BackendSet(
             backward=selective_scan_backward_native,
             unavailable=native_unavailable,
             unsupported=native_unsupported,
+        ),
+        Backend(
+            name="triton",
+            priority=20,
+            summary="Triton, cuda and rocm, never run on a GPU yet",
+            forward=selective_scan_triton,
+            backward=selective_scan_backward_triton,
+            unavailable=triton_unavailable,
+            unsupported=triton_unsupported,
+            only_by_name=interpreting,
         ),
         Backend(
             name="chunked",
