@@ -1,0 +1,15 @@
+"""Mask R-CNN, FPN, LocalVMamba-S, COCO, 3x (36 epochs), multi-scale training, 8 GPUs x 2 images.
+
+tools/dist_train.sh configs/mmdet/localmamba/mask-rcnn_localvmamba-small_fpn_ms-3x_coco.py 8
+
+Published: box AP 49.9, mask AP 44.1 (LocalMamba, arXiv 2403.09338; ImageNet weights).
+"""
+
+_base_ = [
+    "../_base_/models/mask-rcnn_localvmamba_fpn.py",
+    "../_base_/datasets/coco_instance_ms.py",
+    "../_base_/schedules/adamw_3x.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(backbone=dict(arch="small"))

@@ -1,0 +1,16 @@
+"""UperNet, LocalVMamba-S, ADE20K, 512 x 512 crops, 160k iterations, 8 GPUs x 2 images.
+
+tools/dist_train.sh configs/mmseg/localmamba/upernet_localvmamba-small_8xb2-160k_ade20k-512x512.py 8
+
+Published: mIoU 50.0 single-scale, 51.0 multi-scale (LocalMamba, arXiv 2403.09338;
+ImageNet weights).
+"""
+
+_base_ = [
+    "../_base_/models/upernet_localvmamba.py",
+    "../_base_/datasets/ade20k-512x512.py",
+    "../_base_/schedules/adamw_160k.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(backbone=dict(arch="small", drop_path_rate=0.2))

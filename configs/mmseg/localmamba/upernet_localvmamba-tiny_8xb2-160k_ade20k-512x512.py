@@ -1,0 +1,16 @@
+"""UperNet, LocalVMamba-T, ADE20K, 512 x 512 crops, 160k iterations, 8 GPUs x 2 images.
+
+tools/dist_train.sh configs/mmseg/localmamba/upernet_localvmamba-tiny_8xb2-160k_ade20k-512x512.py 8
+
+Published: mIoU 47.9 single-scale, 49.1 multi-scale (LocalMamba, arXiv 2403.09338;
+ImageNet weights).
+"""
+
+_base_ = [
+    "../_base_/models/upernet_localvmamba.py",
+    "../_base_/datasets/ade20k-512x512.py",
+    "../_base_/schedules/adamw_160k.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(backbone=dict(arch="tiny", drop_path_rate=0.1))
