@@ -11,6 +11,7 @@ import numpy as np
 _MARGIN = 6
 _CAPTION = 36
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_SCALE = 0.4
 _RIGHT, _WRONG = (20, 120, 40), (200, 30, 30)
 
 
@@ -93,7 +94,9 @@ def draw_classification_sheet(
             (f"is: {class_names[example.truth]}", 13, (40, 40, 40)),
             (f"found: {found}", 29, color),
         ):
-            cv2.putText(panel, text, (1, panel_side + y), _FONT, 0.4, ink, 1, cv2.LINE_AA)
+            width = cv2.getTextSize(text, _FONT, _SCALE, 1)[0][0]
+            scale = _SCALE * min(1, (panel_side - 4) / width)  # long names are written smaller
+            cv2.putText(panel, text, (1, panel_side + y), _FONT, scale, ink, 1, cv2.LINE_AA)
         panels.append(panel)
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % columns)
     rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]

@@ -32,6 +32,13 @@ def test_right_is_green_and_wrong_is_red():
         draw_classification_sheet([], "ab")
 
 
+def test_long_names_are_written_smaller():
+    example = ClassificationExample(np.zeros((8, 8, 3), np.uint8), truth=0, prediction=0, score=1.0)
+    sheet = draw_classification_sheet([example], ["a name that is much too long for one panel"])
+    assert (sheet[128:, :120] < 128).any()
+    assert (sheet[128:, 129:] == 255).all()
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     rows = []
