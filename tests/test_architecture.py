@@ -22,6 +22,7 @@ MAY_IMPORT = {
         *("torch", "mmengine", "mmquad.registry", "mmquad.compat", "mmquad.checkpoints"),
         *("mmquad.ops", "mmquad.scans", "mmquad.layers"),
     },
+    "necks": {"torch", "mmquad.registry"},
 }
 # Commands of the package itself; everything else reports through return values, logs and errors.
 COMMANDS = {"environment.py", "info.py"}

@@ -1,10 +1,8 @@
-"""The simple feature pyramid of ViTDet (Li et al., arXiv:2203.16527, section 3): one map to five.
+"""The simple feature pyramid of ViTDet (Li et al., arXiv:2203.16527, section 3)."""
 
-mmdet has it among its projects only, which are not installed with it.
-"""
+from collections.abc import Sequence
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmquad.registry import MODELS
@@ -12,62 +10,56 @@ from mmquad.registry import MODELS
 __all__ = ["SimpleFeaturePyramid"]
 
 
-class _ChannelNorm(nn.LayerNorm):
+class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of ``[B, C, H, W]``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 @MODELS.register_module()
-class SimpleFeaturePyramid(BaseModule):
-    """Maps at strides 4, 8, 16, 32, 64, all made from the last map of a plain backbone.
+class SimpleFeaturePyramid(nn.Module):
+    """Maps of strides 4, 8, 16, 32 and 64 from the last map of a backbone of stride 16.
+
+    Deconvolutions and max pooling change the resolution; a 1x1 and a 3x3 convolution, each with
+    LayerNorm, follow on every level. The last level is every second pixel of the one before.
 
     Args:
-        in_channels: Channels C of the backbone's map, at stride 16.
+        in_channels: Channels of the map.
         out_channels: Channels of every level.
-        init_cfg: mmengine's.
-
-    Example:
-        >>> import torch
-        >>> neck = SimpleFeaturePyramid(in_channels=16, out_channels=8)
-        >>> [tuple(y.shape[2:]) for y in neck((torch.randn(1, 16, 5, 7),))]
-        [(20, 28), (10, 14), (5, 7), (3, 4), (2, 2)]
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int = 256,
-        init_cfg: dict | list[dict] | None = None,
-    ) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, in_channels: int, out_channels: int = 256) -> None:
+        super().__init__()
         half, quarter = in_channels // 2, in_channels // 4
-        self.scales = nn.ModuleList(
+        self.resize = nn.ModuleList(
             [
                 nn.Sequential(
                     nn.ConvTranspose2d(in_channels, half, 2, stride=2),
-                    _ChannelNorm(half, eps=1e-6),
+                    LayerNorm2d(half),
                     nn.GELU(),
                     nn.ConvTranspose2d(half, quarter, 2, stride=2),
                 ),
                 nn.ConvTranspose2d(in_channels, half, 2, stride=2),
                 nn.Identity(),
-                nn.MaxPool2d(2, ceil_mode=True),  # a row of tokens left over is not dropped
+                # Maps of a single row or column stay as they are.
+                nn.MaxPool2d(2, ceil_mode=True),
             ]
         )
-        self.levels = nn.ModuleList(
+        self.convs = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(channels, out_channels, 1, bias=False),
-                _ChannelNorm(out_channels, eps=1e-6),
+                LayerNorm2d(out_channels),
                 nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-                _ChannelNorm(out_channels, eps=1e-6),
+                LayerNorm2d(out_channels),
             )
             for channels in (quarter, half, in_channels, in_channels)
         )
 
-    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Maps of a backbone, of which the last is used, -> five maps."""
-        x = inputs[-1]
-        maps = [level(scale(x)) for scale, level in zip(self.scales, self.levels, strict=True)]
-        return (*maps, F.max_pool2d(maps[-1], 1, stride=2))
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The last of ``maps [B, C, H, W]`` -> five levels ``[B, out_channels, ., .]``."""
+        levels = [
+            conv(resize(maps[-1])).contiguous()
+            for resize, conv in zip(self.resize, self.convs, strict=True)
+        ]
+        return (*levels, F.max_pool2d(levels[-1], 1, stride=2))

@@ -1,33 +1,31 @@
-"""The simple feature pyramid: strides, parameters of ViTDet's, gradients."""
+"""ViTDet's simple pyramid: levels for anchors of strides 4 to 64 from one map of stride 16."""
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from mmquad.necks import SimpleFeaturePyramid
+from mmquad.registry import MODELS
 
 
-@pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 1)])
-def test_levels(size: tuple[int, int]) -> None:
-    neck = SimpleFeaturePyramid(16, 8)
-    outputs = neck((torch.zeros(2, 16, 1, 1), torch.randn(2, 16, *size)))
-    height, width = size
-    expected = [(4 * height, 4 * width), (2 * height, 2 * width), size]
-    for _ in range(2):
-        expected.append((-(-expected[-1][0] // 2), -(-expected[-1][1] // 2)))
-    assert [tuple(y.shape) for y in outputs] == [(2, 8, *each) for each in expected]
-    sum(y.square().sum() for y in outputs).backward()
+@pytest.mark.parametrize(("height", "width"), [(6, 10), (5, 7), (1, 1)])
+def test_levels(height: int, width: int) -> None:
+    neck = MODELS.build({"type": "mmquad.SimpleFeaturePyramid", "in_channels": 8})
+    levels = neck([torch.zeros(1), torch.randn(2, 8, height, width)])
+    shapes = [tuple(level.shape) for level in levels]
+    half, quarter = (-(-height // 2), -(-width // 2)), (-(-height // 4), -(-width // 4))
+    sizes = [(4 * height, 4 * width), (2 * height, 2 * width), (height, width), half, quarter]
+    assert shapes == [(2, 256, *size) for size in sizes]
+    sum(level.square().sum() for level in levels).backward()
     assert all(p.grad is not None for p in neck.parameters())
 
 
-def test_parameters_are_those_of_vitdet() -> None:
-    """Counted by hand for C = 192: up-scalings, four 1x1 and 3x3 convolutions, their norms."""
-    neck = SimpleFeaturePyramid(192, 256)
-    scales = (192 * 96 * 4 + 96) + 2 * 96 + (96 * 48 * 4 + 48) + (192 * 96 * 4 + 96)
-    levels = (48 + 96 + 192 + 192) * 256 + 4 * (256 * 256 * 9 + 2 * 2 * 256)
-    assert sum(p.numel() for p in neck.parameters()) == scales + levels
+def test_a_level_is_normed_over_channels_after_each_convolution() -> None:
+    neck, x = SimpleFeaturePyramid(8, out_channels=4), torch.randn(2, 8, 5, 7)
+    one, three = neck.convs[2][0].weight, neck.convs[2][2].weight
 
+    def normed(y: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(y.permute(0, 2, 3, 1), (4,)).permute(0, 3, 1, 2)
 
-def test_every_level_is_normed_over_its_channels() -> None:
-    outputs = SimpleFeaturePyramid(16, 32)((torch.randn(1, 16, 4, 4),))
-    for y in outputs:
-        torch.testing.assert_close(y.mean(1), torch.zeros_like(y[:, 0]), atol=1e-5, rtol=0)
+    expected = normed(F.conv2d(normed(F.conv2d(x, one)), three, padding=1))
+    torch.testing.assert_close(neck([x])[2], expected, rtol=1e-4, atol=1e-5)

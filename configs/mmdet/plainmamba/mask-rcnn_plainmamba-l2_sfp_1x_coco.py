@@ -1,0 +1,19 @@
+"""Mask R-CNN, simple pyramid, PlainMamba-L2, COCO, 1x (12 epochs), 8 GPUs x 2 images.
+
+tools/dist_train.sh configs/mmdet/plainmamba/mask-rcnn_plainmamba-l2_sfp_1x_coco.py 8
+
+Published: box AP 46.0, mask AP 40.6 (PlainMamba, arXiv 2403.17695) with another neck and head: a
+ViT-Adapter and Shared4Conv1FC with SyncBN.
+"""
+
+_base_ = [
+    "../_base_/models/mask-rcnn_plainmamba_sfp.py",
+    "../_base_/datasets/coco_instance.py",
+    "../_base_/schedules/adamw_1x.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    backbone=dict(arch="L2", drop_path_rate=0.2),
+    neck=dict(in_channels=384),
+)
