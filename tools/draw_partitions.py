@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 
-from mmquad.analysis.figure_files import write_small_png
+from mmquad.analysis.detection_sheet import write_picture
 from mmquad.analysis.model_images import image_to_input, images_in, input_to_image
 from mmquad.analysis.partition_maps import draw_partition_sheet, image_partitions
 from mmquad.engine.errors import SetupError, exit_with
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="config of mmdet, mmseg or mmpretrain")
     parser.add_argument("checkpoint", help="weights")
     parser.add_argument("images", nargs="+", help="images or folders of images")
-    parser.add_argument("--out-dir", default="partitions", help="folder for one PNG per image")
+    parser.add_argument("--out-dir", default="partitions", help="folder for one picture per image")
     parser.add_argument("--side", type=int, default=0, help="longer side of the input; 0: as it is")
     parser.add_argument("--panel-side", type=int, default=200, help="longer side of a panel")
     parser.add_argument("--columns", type=int, default=8, help="panels beside each other")
@@ -47,7 +47,7 @@ def main() -> None:
         (partitions,) = image_partitions(model.backbone, inputs)
         image = input_to_image(inputs[0], preprocessor)
         sheet = draw_partition_sheet(image, partitions, args.panel_side, args.columns)
-        print(write_small_png(Path(args.out_dir) / f"{path.stem}.png", sheet, colors=256))
+        print(write_picture(Path(args.out_dir) / f"{path.stem}.jpg", sheet))
 
 
 if __name__ == "__main__":

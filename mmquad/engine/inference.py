@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 
-from mmquad.analysis.detection_sheet import write_picture
+from mmquad.analysis.detection_sheet import Detections, draw_detections, write_picture
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.checkpoints.files import read_checkpoint
 from mmquad.checkpoints.loading import check_fit, check_settings, extract_state_dict
@@ -19,6 +19,8 @@ from mmquad.engine.damaged_data import image_problem
 from mmquad.engine.errors import SetupError
 
 __all__ = ["ImageResult", "draw_predictions", "make_inferencer"]
+
+_LEAST_SIDE = 480
 
 
 @dataclass(frozen=True)
@@ -125,15 +127,19 @@ def _classifier(cfg: Config, checkpoint: str, device: str | None) -> Any:
 
 
 def _detect(inferencer: Any, image: Path, threshold: float) -> tuple[np.ndarray, str]:
-    found = inferencer(
-        str(image), return_vis=True, pred_score_thr=threshold, return_datasamples=True
-    )
-    objects = found["predictions"][0].pred_instances
+    found = inferencer(str(image), return_datasamples=True, no_save_vis=True)
+    objects = found["predictions"][0].pred_instances.cpu()
+    objects = objects[objects.scores >= threshold]
     classes = inferencer.visualizer.dataset_meta["classes"]
-    labels = objects.labels[objects.scores >= threshold].tolist()
-    counts = Counter(classes[label] for label in labels)
+    masks = objects.masks.numpy() if "masks" in objects else None
+    detections = Detections(
+        objects.bboxes.numpy(), objects.labels.numpy(), masks, objects.scores.numpy()
+    )
+    picture = _read(image)
+    picture = draw_detections(picture, detections, classes, _enlargement(picture))
+    counts = Counter(classes[label] for label in objects.labels.tolist())
     listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    return found["visualization"][0], listed or "nothing found"
+    return picture, listed or "nothing found"
 
 
 def _segment(inferencer: Any, image: Path, threshold: float) -> tuple[np.ndarray, str]:
@@ -152,12 +158,22 @@ def _classify(inferencer: Any, image: Path, threshold: float) -> tuple[np.ndarra
     del threshold
     (sample,) = inferencer(str(image), return_datasamples=True)
     (found,) = inferencer.postprocess([sample], [])
-    image_rgb = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
+    picture = _read(image)
+    factor = _enlargement(picture)
     picture = UniversalVisualizer().visualize_cls(
-        image_rgb, sample, classes=inferencer.classes, draw_gt=False
+        picture, sample, classes=inferencer.classes, draw_gt=False, rescale_factor=factor
     )
     label = found.get("pred_class", found["pred_label"])
     return picture, f"{label} {found['pred_score']:.2f}"
+
+
+def _read(image: Path) -> np.ndarray:
+    return cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
+
+
+def _enlargement(picture: np.ndarray) -> float:
+    """Small images are enlarged, so that what is written on them can be read."""
+    return max(1.0, _LEAST_SIDE / max(picture.shape[:2]))
 
 
 _BUILDERS = {"mmdet": _detector, "mmseg": _segmenter, "mmpretrain": _classifier}

@@ -73,8 +73,10 @@ def test_good_images_are_drawn_and_bad_ones_reported(model_files, images, tmp_pa
     ]
     for result, height in zip(results[:2], (64, 80), strict=True):
         picture = cv2.imread(str(result.drawn))
-        assert picture.shape == (height, 80, 3)
-        assert (picture != cv2.imread(str(result.image))).any()
+        factor = 1 if "mmseg" in str(model_files[0].parent) else 480 / 80
+        assert picture.shape == (height * factor, 80 * factor, 3)
+        plain = cv2.resize(cv2.imread(str(result.image)), picture.shape[1::-1])
+        assert (abs(picture.astype(int) - plain) > 60).mean() > 0.001  # something is drawn
         assert result.summary
     assert results[2].summary == "empty (0 bytes)"
     assert results[3].summary == "cut off after 500 bytes"
