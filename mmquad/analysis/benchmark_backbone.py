@@ -164,6 +164,7 @@ class _Step:
         self.model = case.build().to(device)
         self.image = torch.randn(case.batch, 3, case.height, case.width, device=device)
         self.dtype, self.device = dtype, device
+        self.upstream: list[Tensor] = []
 
     def function(self, implementation: str, mode: str) -> Callable[[], object]:
         """One inference (evaluation mode) or training step by one implementation."""
@@ -183,8 +184,9 @@ class _Step:
             self.model.train()
             outputs = forward()
             parameters = list(self.model.parameters())
-            ones = [torch.ones_like(y) for y in outputs]
-            return torch.autograd.grad(outputs, parameters, ones, allow_unused=True)
+            if not self.upstream:  # not ones: a LayerNorm's outputs have a constant sum
+                self.upstream = [torch.randn_like(y) for y in outputs]
+            return torch.autograd.grad(outputs, parameters, self.upstream, allow_unused=True)
 
         return inference if mode == "inference" else training
 
