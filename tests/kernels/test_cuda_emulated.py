@@ -38,8 +38,15 @@ def expected_of(case: Case, dtype: torch.dtype) -> dict:
 
 
 # One segment for all positions; some chunks to a segment; a segment for every chunk.
-@pytest.mark.parametrize("threads", [1, 150, cuda.THREADS], ids=["one", "some", "all"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+DIVISIONS = [
+    pytest.param(case, threads, id=f"{case}-{name}")
+    for case in CASES
+    for name, threads in {"one": 1, "some": 150, "all": cuda.THREADS}.items()
+    if name == "all" or case.length + case.empty > cuda.CHUNK
+]
+
+
+@pytest.mark.parametrize(("case", "threads"), DIVISIONS)
 def test_equals_the_reference(case: Case, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "THREADS", threads)
     actual = run(make(case, torch.float32), case, "cuda")
@@ -154,6 +161,11 @@ def test_reasons_against_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path) 
     assert len(cuda.cuda_unavailable()) == 1
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert cuda.cuda_unavailable() == [
+        "needs compute capability 8.0 or later, this GPU has 7.5",
+    ]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(cuda, "native_unavailable", list)
     package = tmp_path / "mmquad_kernels"
     package.mkdir()

@@ -55,6 +55,9 @@ def cuda_unavailable() -> list[str]:
         return [f"torch {torch.__version__} was built without CUDA"]
     if not torch.cuda.is_available():
         return ["torch sees no CUDA device"]
+    capability = torch.cuda.get_device_capability()
+    if capability < OLDEST_CAPABILITY:
+        return ["needs compute capability 8.0 or later, this GPU has {}.{}".format(*capability)]
     problems = native_unavailable()
     if not problems and (problem := _import_problem()) is not None:
         return [problem]
@@ -72,8 +75,6 @@ def cuda_unsupported(**inputs: Any) -> list[str]:
     reasons = []
     if x.device.type != "cuda":
         reasons.append(f"runs on cuda, x is on {x.device.type}")
-    elif torch.cuda.get_device_capability(x.device) < OLDEST_CAPABILITY:
-        reasons.append("needs compute capability 8.0 or later")
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         reasons.append(f"takes float32, float16 and bfloat16, x is {x.dtype}")
     if states > MOST_STATES:
@@ -171,7 +172,8 @@ def cuda_backward(
     rival = order.new_empty(0)
     scores = z.new_empty(0)
     if tables.weight is not None:
-        rival = mixed_order(tables._replace(weight=1 - tables.weight)).contiguous()
+        opposite = (tables.weight <= 0.5).to(tables.weight.dtype)
+        rival = mixed_order(tables._replace(weight=opposite)).contiguous()
         scores = z.new_empty(plan.slabs, *order.shape)
     dx = z.new_empty(x.shape)
     dz = z.new_empty(plan.slabs, *z.shape)
