@@ -1,7 +1,8 @@
 """Convert released weights into a checkpoint that the configs here load.
 
-QuadMamba, VMamba, Vim and PlainMamba; classifiers, and detectors and segmentors on them. Which
-model a file holds is read from it (tools/identify_checkpoint.py says it without converting).
+QuadMamba, VMamba, Vim, PlainMamba and LocalMamba; classifiers, and detectors and segmentors on
+them. Which model a file holds is read from it (tools/identify_checkpoint.py says it without
+converting), except LocalMamba's directions: name the arch, e.g. --arch tiny-middle-cls.
 
 python tools/convert_checkpoint.py quadmamba_small.pth weights/quadmamba-small_3rdparty.pth
 
@@ -24,6 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("source", help="released file")
     parser.add_argument("target", help="file to write")
     parser.add_argument(
+        "--arch", help="name of the architecture; needed for LocalVim and LocalVMamba only"
+    )
+    parser.add_argument(
         "--key", help="place of the weights, if the file has several sets, e.g. model_ema"
     )
     parser.add_argument(
@@ -39,7 +43,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        result = convert_file(args.source, args.target, key=args.key, trust=args.trust)
+        result = convert_file(
+            args.source, args.target, arch=args.arch, key=args.key, trust=args.trust
+        )
     except (CheckpointFileError, CheckpointMismatchError) as error:
         raise SystemExit(f"\nNothing was written.\n{error}\n") from None
     # anything missing or unexpected would have been an error

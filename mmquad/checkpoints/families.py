@@ -16,7 +16,8 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 _FAMILIES = [
     ("QuadMamba (released)", [r"layers\.\d+\.blocks\.\d+\.op\.score_predictor\."]),
     ("mmquad", [r"(^|\.)stem\.(conv|patches)", r"(^|\.)stages\.\d+\.(\d+\.)?mixer\."]),
-    ("LocalMamba", [r"layers\..*\.(multi_scan\.|A_log_\d)"]),
+    ("LocalVMamba", [r"layers\.\d+\.blocks\.\d+\.op\.multi_scan\."]),
+    ("LocalVim", [r"layers\.\d+\.mixer\.A_log_\d"]),
     ("VMamba", [r"layers\.\d+\.blocks\.\d+\.(op|self_attention)\.(x_proj|A_logs)"]),
     ("Swin Transformer", [r"(layers|stages)\.\d+\.blocks\.\d+\.attn.*relative_position_"]),
     ("Vim", [r"layers\.\d+\.mixer\.(A_log|A_b_log|in_proj)"]),

@@ -44,7 +44,7 @@ class Conversion:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
-def convert_weights(released: Mapping[str, Tensor]) -> Conversion:
+def convert_weights(released: Mapping[str, Tensor], arch: str | None = None) -> Conversion:
     """Convert released weights: names, shapes, architecture and settings.
 
     The backbone's part has been loaded into the backbone it is for, with every entry in its place.
@@ -52,6 +52,8 @@ def convert_weights(released: Mapping[str, Tensor]) -> Conversion:
 
     Args:
         released: Names and tensors of a release of :data:`mmquad.engine.releases.RELEASES`.
+        arch: Name of the architecture. LocalMamba's weights need it: their shapes do not tell the
+            directions. Default: read from the shapes.
 
     Raises:
         CheckpointMismatchError: Entries are missing, unexpected, of wrong shape or not finite;
@@ -59,7 +61,7 @@ def convert_weights(released: Mapping[str, Tensor]) -> Conversion:
     """
     theirs, rest = split_model(released)
     release = release_of(theirs)
-    fields = release.arch(theirs)
+    fields = release.arch_fields(theirs, arch)
     _check_values(theirs | rest)
     converted = release.convert(theirs)
     head = {name: value for name, value in converted.items() if name.startswith("head.")}
@@ -94,13 +96,19 @@ def _check_values(weights: Mapping[str, Tensor]) -> None:
 
 
 def convert_file(
-    source: str | Path, target: str | Path, *, key: str | None = None, trust: bool = False
+    source: str | Path,
+    target: str | Path,
+    *,
+    arch: str | None = None,
+    key: str | None = None,
+    trust: bool = False,
 ) -> Conversion:
     """Convert a released file into an mmengine checkpoint.
 
     Args:
         source: The released file: weights, the dump of a trainer, or a detector or segmentor.
         target: The file to write; it appears only when it is complete.
+        arch: See :func:`convert_weights`.
         key: Dotted path to the weights in the file, where it has several sets (``model_ema``).
         trust: See :func:`mmquad.checkpoints.files.read_checkpoint`. Not needed for the options of
             a trainer (``argparse.Namespace``), which hold values only.
@@ -110,7 +118,7 @@ def convert_file(
         CheckpointMismatchError: It does not hold weights of a known release that fit entirely.
     """
     source, target = Path(source), Path(target)
-    conversion = read_release(source, key=key, trust=trust)
+    conversion = read_release(source, arch=arch, key=key, trust=trust)
     conversion.meta = {
         "source": source.name,
         "sha256": file_sha256(source),
@@ -130,12 +138,18 @@ def convert_file(
     return conversion
 
 
-def read_release(source: str | Path, *, key: str | None = None, trust: bool = False) -> Conversion:
+def read_release(
+    source: str | Path,
+    *,
+    arch: str | None = None,
+    key: str | None = None,
+    trust: bool = False,
+) -> Conversion:
     """As :func:`convert_file`, without writing anything."""
     allowed = [argparse.Namespace, *runner_checkpoint_globals()]
     content = read_checkpoint(source, trust=trust, allowed=allowed)
     try:
-        return convert_weights(find_state_dict(content, key))
+        return convert_weights(find_state_dict(content, key), arch)
     except CheckpointMismatchError as error:
         raise CheckpointMismatchError(f"{source}: {error}") from error
 

@@ -6,13 +6,24 @@ from typing import Any
 
 from torch import Tensor
 
-from mmquad.backbones import PlainMamba, QuadMamba, Vim, VisionBackbone, VMamba
+from mmquad.backbones import (
+    LocalVim,
+    LocalVMamba,
+    PlainMamba,
+    QuadMamba,
+    Vim,
+    VisionBackbone,
+    VMamba,
+)
+from mmquad.backbones.localvim import LOCALVIM_ARCHS
+from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
 from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
 from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS
 from mmquad.backbones.vim import VIM_ARCHS
 from mmquad.backbones.vmamba import VMAMBA_ARCHS
 from mmquad.checkpoints.families import family_of
 from mmquad.checkpoints.loading import CheckpointMismatchError
+from mmquad.checkpoints.localmamba import convert_localvim, convert_localvmamba
 from mmquad.checkpoints.plainmamba import convert_plainmamba, plainmamba_arch
 from mmquad.checkpoints.quadmamba import convert_quadmamba, quadmamba_arch
 from mmquad.checkpoints.vim import convert_vim, vim_arch
@@ -29,19 +40,42 @@ class Release:
         backbone: The class.
         archs: Its named architectures.
         convert: Released names and tensors to the backbone's, and ``head.fc``.
-        arch: Reads the fields of an architecture from released shapes.
+        arch: Reads the fields of an architecture from released shapes. None: shapes do not tell
+            it, and whoever converts has to name one.
         settings: Arguments of the backbone that released weights need.
     """
 
     backbone: type[VisionBackbone]
     archs: Mapping[str, Any]
     convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-    arch: Callable[[Mapping[str, Tensor]], dict[str, Any]]
+    arch: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, **arguments: Any) -> VisionBackbone:
         """The backbone with ``arguments``, behaving as the release."""
         return self.backbone(**arguments, **self.settings)
+
+    def arch_fields(self, weights: Mapping[str, Tensor], name: str | None) -> dict[str, Any]:
+        """Fields of the architecture called ``name``, or else those that the weights tell.
+
+        Raises:
+            CheckpointMismatchError: There is no such name, or the weights do not tell.
+        """
+        if name is not None and name in self.archs:
+            return self.archs[name]._asdict()
+        if name is None and self.arch is not None:
+            return self.arch(weights)
+        model = self.backbone.__name__
+        reason = (
+            f"weights of {model} do not say in which directions they read images, and all lists "
+            "of directions have the same shapes"
+            if name is None
+            else f"{model} has no architecture {name!r}"
+        )
+        raise CheckpointMismatchError(
+            f"{reason}. Name the architecture that they were trained with, arch= (--arch): one of "
+            f"{', '.join(self.archs)}."
+        )
 
     def arch_name(self, fields: Mapping[str, Any]) -> str | None:
         """Name of the architecture with these fields, if it has one."""
@@ -53,6 +87,8 @@ RELEASES = {
     "QuadMamba (released)": Release(
         QuadMamba, QUADMAMBA_ARCHS, convert_quadmamba, quadmamba_arch, {"quadtree": "released"}
     ),
+    "LocalVMamba": Release(LocalVMamba, LOCALVMAMBA_ARCHS, convert_localvmamba, None),
+    "LocalVim": Release(LocalVim, LOCALVIM_ARCHS, convert_localvim, None),
     "VMamba": Release(VMamba, VMAMBA_ARCHS, convert_vmamba, vmamba_arch),
     "Vim": Release(Vim, VIM_ARCHS, convert_vim, vim_arch),
     "PlainMamba": Release(

@@ -20,7 +20,7 @@ WEIGHTS = {"a": torch.zeros(1), "b": torch.ones(2)}
         (["cls_token", "blocks.0.attn.qkv.weight"], "ViT (DeiT)"),
         (["layers.3.mixer.A_log"], "Vim"),
         (["layers.3.mamba.A_log"], "PlainMamba"),
-        (["layers.3.mixer.A_log_1", "layers.3.mixer.in_proj.weight"], "LocalMamba"),
+        (["layers.3.mixer.A_log_1", "layers.3.mixer.in_proj.weight"], "LocalVim"),
         (["backbone.stem.conv.weight", "backbone.stages.0.mixer.ssm.A_log"], "mmquad"),
         (["downsample_layers.0.0.weight", "stages.0.0.gamma"], "ConvNeXt"),
         (["layer1.0.conv1.weight", "bn1.weight"], "ResNet"),
