@@ -9,9 +9,17 @@ from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 
-__all__ = ["DATASETS", "FUNCTIONS", "HOOKS", "MODELS", "OPTIM_WRAPPER_CONSTRUCTORS"]
+__all__ = [
+    "DATASETS",
+    "FUNCTIONS",
+    "HOOKS",
+    "MODELS",
+    "OPTIM_WRAPPERS",
+    "OPTIM_WRAPPER_CONSTRUCTORS",
+]
 
 MODELS = Registry(
     "model",
@@ -29,6 +37,12 @@ FUNCTIONS = Registry(
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optim_wrapper_constructor",
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope="mmquad",
+    locations=["mmquad.engine"],
+)
+OPTIM_WRAPPERS = Registry(
+    "optim_wrapper",
+    parent=MMENGINE_OPTIM_WRAPPERS,
     scope="mmquad",
     locations=["mmquad.engine"],
 )

@@ -1,5 +1,6 @@
 """Training engine: launching, checks made before a run, hooks."""
 
+from mmquad.engine.bf16 import Bf16OptimWrapper
 from mmquad.engine.checkpoint_hook import AtomicCheckpointHook
 from mmquad.engine.class_check import ClassCheckHook
 from mmquad.engine.direction_log import DirectionLogHook
@@ -11,6 +12,7 @@ from mmquad.engine.strict_weights import StrictWeightsHook
 
 __all__ = [
     "AtomicCheckpointHook",
+    "Bf16OptimWrapper",
     "ClassCheckHook",
     "DirectionLogHook",
     "EpochSeedHook",
