@@ -80,8 +80,8 @@ class BackboneCase:
 
 CPU_CASES = (
     BackboneCase("QuadMamba", "small", 8, 224, 224),
-    BackboneCase("QuadMamba", "tiny", 8, 224, 224),
-    BackboneCase("VMamba", "tiny-s2l5", 2, 224, 224),
+    BackboneCase("QuadMamba", "tiny", 2, 224, 224),
+    BackboneCase("VMamba", "tiny-s2l5", 1, 224, 224),
     BackboneCase("LocalVMamba", "tiny", 1, 224, 224),
 )
 
