@@ -9,7 +9,7 @@ ImageNet weights).
 _base_ = [
     "../_base_/models/upernet_localvim.py",
     "../_base_/datasets/ade20k-512x512.py",
-    "../_base_/schedules/adamw_160k_localvim.py",
+    "../_base_/schedules/adamw_160k.py",
     "../_base_/runtime.py",
 ]
 

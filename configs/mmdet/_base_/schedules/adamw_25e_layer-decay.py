@@ -10,14 +10,7 @@ train_cfg = dict(max_epochs=25)
 optim_wrapper = dict(
     constructor="mmquad.LayerDecayConstructor",
     clip_grad=dict(max_norm=35, norm_type=2),
-    paramwise_cfg=dict(
-        layer_decay_rate=0.8,
-        custom_keys={
-            "positions": dict(decay_mult=0.0),
-            "class_token": dict(decay_mult=0.0),
-            "conv_bias": dict(decay_mult=0.0),
-        },
-    ),
+    paramwise_cfg=dict(layer_decay_rate=0.8),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=250),

@@ -2,18 +2,7 @@
 
 _base_ = "./imagenet_bs1024_adamw.py"
 
-optim_wrapper = dict(
-    optimizer=dict(weight_decay=0.04),
-    clip_grad=None,
-    # Positions, the class token, and biases that have one row per direction.
-    paramwise_cfg=dict(
-        custom_keys={
-            "positions": dict(decay_mult=0.0),
-            "class_token": dict(decay_mult=0.0),
-            "conv_bias": dict(decay_mult=0.0),
-        },
-    ),
-)
+optim_wrapper = dict(optimizer=dict(weight_decay=0.04), clip_grad=None)
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-4, by_epoch=True, end=20, convert_to_iter_based=True),
     dict(type="CosineAnnealingLR", eta_min=1e-6, by_epoch=True, begin=20),
