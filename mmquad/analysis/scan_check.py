@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -124,10 +125,8 @@ def runnable(point: Point, device: torch.device) -> list[str]:
     for backend in OPS[point.op]:
         if backend.unavailable() or (backend.name == "reference" and point.length > SEQUENTIAL):
             continue
-        inputs, _ = _inputs(point, device)
-        if point.op == "selective_scan":
-            inputs["B"], inputs["C"] = inputs["B"].contiguous(), inputs["C"].contiguous()
-        if not backend.unsupported(**inputs, **_tables(point, device), merge=True):
+        inputs = _arguments(point, _inputs(point, device)[0]) | _tables(point, device)
+        if not backend.unsupported(**inputs, merge=True):
             names.append(backend.name)
     return names
 
@@ -197,29 +196,27 @@ def uninitialised_memory_is_nan() -> Iterator[None]:
 
 
 def _function(point: Point, backend: str, device: torch.device) -> Callable[..., Tensor]:
-    if point.op == "directional_scan":
-        tables = _tables(point, device)
+    tables: dict[str, Any] = _tables(point, device)
 
-        def merged(**leaves: Tensor) -> Tensor:
-            return directional_scan(**leaves, **tables, backend=backend)  # type: ignore[arg-type]
-
-        return merged
-
-    def token_major(u: Tensor, delta: Tensor, B: Tensor, C: Tensor, **others: Tensor) -> Tensor:
-        y = selective_scan(
-            u.transpose(1, 2),
-            delta.transpose(1, 2),
-            B=B.permute(0, 2, 3, 1),
-            C=C.permute(0, 2, 3, 1),
-            delta_softplus=True,
-            out_dtype=torch.promote_types(u.dtype, torch.float32),
-            backend=backend,
-            **others,  # type: ignore[arg-type]
-        )
+    def scan(**leaves: Tensor) -> Tensor:
+        arguments: dict[str, Any] = _arguments(point, leaves)
+        if point.op == "directional_scan":
+            return directional_scan(**arguments, **tables, backend=backend)
+        wide = torch.promote_types(arguments["u"].dtype, torch.float32)
+        y = selective_scan(**arguments, delta_softplus=True, out_dtype=wide, backend=backend)
         assert isinstance(y, Tensor)
         return y
 
-    return token_major
+    return scan
+
+
+def _arguments(point: Point, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leaves in the shapes of the op; those of the selective scan lie token after token."""
+    if point.op == "directional_scan":
+        return dict(leaves)
+    tokens = {name: leaves[name].transpose(1, 2) for name in ("u", "delta")}
+    groups = {name: leaves[name].permute(0, 2, 3, 1) for name in ("B", "C")}
+    return leaves | tokens | groups
 
 
 def _tables(point: Point, device: torch.device) -> dict[str, Tensor]:

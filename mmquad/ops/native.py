@@ -6,11 +6,21 @@ question whether it is available.
 
 import functools
 import importlib
+import logging
 
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "CHUNK", "add_pairwise", "native_unavailable", "slots_for"]
+__all__ = [
+    "BLOCK",
+    "CHUNK",
+    "MAX_GROUPS",
+    "add_pairwise",
+    "blocks_of",
+    "native_unavailable",
+    "slots_for",
+    "suggest_native",
+]
 
 # As in kernels/csrc/scan/cpu/kernel.h.
 BLOCK = 32
@@ -41,6 +51,16 @@ def native_unavailable() -> list[str]:
 
 # As in mmquad.ops.backend: torch.compile asks once and does not trace the import.
 native_unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.cache
+def suggest_native() -> None:
+    """Say, once per process, how scans on the CPU would be faster, if they would."""
+    for problem in native_unavailable():
+        logging.getLogger(__name__).info(
+            "Scans on the CPU run in PyTorch; compiled kernels are several times as fast. %s",
+            problem,
+        )
 
 
 def blocks_of(channels: int) -> int:

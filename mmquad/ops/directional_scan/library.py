@@ -31,7 +31,7 @@ from mmquad.ops.directional_scan.triton_scan import (
     triton_forward,
     triton_unsupported,
 )
-from mmquad.ops.native import CHUNK, native_unavailable
+from mmquad.ops.native import CHUNK, native_unavailable, suggest_native
 from mmquad.ops.selective_scan.chunked import (
     selective_scan_backward_chunked,
     selective_scan_chunked,
@@ -220,6 +220,8 @@ def directional_scan_op(
     save_states: bool,
 ) -> tuple[Tensor, Tensor]:
     """``y`` in the accumulation dtype, and the states that the gradient needs."""
+    if x.device.type == "cpu" and backend == "chunked":
+        suggest_native()
     tables = Order(order, inverse, window, weight)
     states = _saved_states(x, dt_weight, A, order, backend, save_states)
     with torch.autocast(x.device.type, enabled=False):

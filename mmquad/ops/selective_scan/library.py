@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from mmquad.ops.backend import Backend, BackendSet
-from mmquad.ops.native import native_unavailable
+from mmquad.ops.native import native_unavailable, suggest_native
 from mmquad.ops.selective_scan.chunked import (
     selective_scan_backward_chunked,
     selective_scan_chunked,
@@ -134,6 +134,8 @@ def selective_scan_op(
     out_dtype: torch.dtype,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
+    if u.device.type == "cpu" and backend == "chunked":
+        suggest_native()
     dtype = _accumulation_dtype(u)
     with _without_autocast(u.device):
         inputs = _widen(dtype, u, delta, A, B, C, D, delta_bias)
