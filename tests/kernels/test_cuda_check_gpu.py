@@ -1,7 +1,9 @@
 """tools/check_gpu.sh names files that exist; without a GPU no more of it can run."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,14 @@ def test_dry_run_names_existing_files_and_tests() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="would run everything")
-def test_without_a_gpu_it_stops_at_once() -> None:
-    done = subprocess.run(["bash", SCRIPT], capture_output=True, text=True, check=False)
+def test_without_a_gpu_it_stops_at_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHON": sys.executable, "WORK_DIR": str(tmp_path / "work")}
+    done = subprocess.run(
+        ["bash", SCRIPT], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "torch sees no CUDA device" in done.stderr
+    assert not (tmp_path / "work").exists()
 
 
 def test_unknown_arguments_are_refused() -> None:
