@@ -39,3 +39,27 @@ def test_unknown_arguments_are_refused() -> None:
     done = subprocess.run(["bash", SCRIPT, "--dry"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("usage:")
+
+
+def test_a_step_that_fails_is_named_and_the_others_run(tmp_path: Path) -> None:
+    """With stand-ins for every program: Python says 9.0 to everything and fails at pytest."""
+    python = tmp_path / "python"
+    answer = 'echo "9.0${TORCH_CUDA_ARCH_LIST:+ for $TORCH_CUDA_ARCH_LIST}"'
+    python.write_text(f'#!/bin/sh\n{answer}\n[ "$2" != pytest ]\n')
+    for name in ("nvidia-smi", "compute-sanitizer"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 0\n")
+    for stand_in in (python, tmp_path / "nvidia-smi", tmp_path / "compute-sanitizer"):
+        stand_in.chmod(0o755)
+    work = tmp_path / "work"
+    environment = {**os.environ, "PYTHON": str(python), "WORK_DIR": str(work)}
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    environment.pop("TORCH_CUDA_ARCH_LIST", None)
+    done = subprocess.run(
+        ["bash", SCRIPT], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    summary = done.stdout.split(f"Results in {work}\n")[1].splitlines()
+    failed = [line.split()[1] for line in summary if line.startswith("FAILED")]
+    assert failed == ["tests"]
+    assert len(summary) == 10
+    assert (work / "install.log").read_text() == "9.0 for 9.0\n"
