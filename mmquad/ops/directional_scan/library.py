@@ -15,6 +15,9 @@ from torch.utils.flop_counter import register_flop_formula
 from mmquad.ops.backend import Backend, BackendSet
 from mmquad.ops.directional_scan.composed import Gradients, composed_backward, composed_forward
 from mmquad.ops.directional_scan.cuda import (
+    CHUNK as CUDA_CHUNK,
+)
+from mmquad.ops.directional_scan.cuda import (
     cuda_backward,
     cuda_forward,
     cuda_unavailable,
@@ -138,7 +141,7 @@ BACKENDS = BackendSet(
             backward=cuda_backward,
             unavailable=cuda_unavailable,
             unsupported=cuda_unsupported,
-            chunk=CHUNK,
+            chunk=CUDA_CHUNK,
             widens=False,
         ),
         _composed(
