@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmquad.checkpoints import CheckpointMismatchError
@@ -244,7 +245,8 @@ def _build_runner(plan: Plan) -> Runner:
     cfg = plan.cfg
     if cfg.launcher == "pytorch" and not torch.cuda.is_available():
         init_cpu_process_group(cfg)
-    runner = Runner.from_cfg(cfg)
+    # As the hosts' tools do; runner_type='FlexibleRunner' is mmengine's for sharded training.
+    runner = RUNNERS.get(cfg.get("runner_type", "Runner")).from_cfg(cfg)
     for note in plan.notes:
         runner.logger.info(note)
     return runner

@@ -15,6 +15,11 @@ from torch import Tensor
 sys.path.append(str(Path(__file__).parent))
 from scale_training import settings
 
+from mmquad.datasets import generate_shapes_imagenet
+from mmquad.engine.launch import plan_training, run_training
+
+CONFIG = Path(__file__).parents[2] / "configs/mmpretrain/quadmamba/quadmamba-demo_shapes.py"
+
 SCRIPT = Path(__file__).parent / "scale_training.py"
 
 
@@ -132,3 +137,22 @@ def test_two_nodes_of_one_process_equal_one(tmp_path: Path, plain):
     outputs = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], "\n".join(outputs)
     assert_same_weights(torch.load(tmp_path / "full.pth"), plain)
+
+
+@pytest.mark.slow
+def test_the_launcher_starts_the_runner_that_the_config_names(tmp_path: Path):
+    options = {
+        "runner_type": "FlexibleRunner",
+        "model.backbone.arch": {"dim": 8, "depths": (1, 1), "ssm_ratio": 1.0},
+        "model.backbone.out_indices": (1,),
+        "model.head.in_channels": 16,
+        "train_cfg.max_epochs": 1,
+        "train_dataloader.batch_size": 2,
+    }
+    data = str(generate_shapes_imagenet(tmp_path / "data", 4, 4))
+    work_dir = tmp_path / "work"
+    run_training(
+        plan_training(str(CONFIG), work_dir=str(work_dir), data_root=data, cfg_options=options)
+    )
+    assert (work_dir / "epoch_1.pth").is_file()
+    assert (work_dir / "last_checkpoint").read_text() == str(work_dir / "epoch_1.pth")
