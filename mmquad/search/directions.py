@@ -149,7 +149,7 @@ def write_searched_config(
     inherited = os.path.relpath(Path(base).resolve(), path.parent.resolve())
     lines = "".join(f'            "{names}",\n' for names in directions)
     path.write_text(
-        f'"""{Path(base).stem}, with the directions found by {source}."""\n\n'
+        f'"""{Path(base).stem}, with searched directions.\n\nFound by {source}.\n"""\n\n'
         f'_base_ = "{inherited}"\n\n'
         f"model = dict(\n    backbone=dict(\n        directions=[\n{lines}        ],\n    ),\n)\n"
     )

@@ -166,7 +166,7 @@ def test_tool_exports_a_config_that_builds(tmp_path: Path, monkeypatch, capsys) 
 
     cfg = Config.fromfile(out)
     assert cfg.model.backbone.directions == directions
-    assert "iteration 10" in out.read_text().splitlines()[0]
+    assert "iteration 10" in out.read_text().splitlines()[2]
     backbone = copy.deepcopy(cfg.model.backbone)
     model = MODELS.build(backbone)
     assert model.settings()["directions"] == directions
@@ -176,7 +176,7 @@ def test_tool_exports_a_config_that_builds(tmp_path: Path, monkeypatch, capsys) 
 def test_exported_config_is_tidy(tmp_path: Path) -> None:
     path = write_searched_config(tmp_path / "a.py", ROOT / "b.py", ["h v", "w2 w7"], "a test")
     assert path.read_text() == (
-        '"""b, with the directions found by a test."""\n\n'
+        '"""b, with searched directions.\n\nFound by a test.\n"""\n\n'
         f'_base_ = "{Path(*[".."] * len(tmp_path.parts[1:]), *ROOT.parts[1:], "b.py")}"\n\n'
         "model = dict(\n    backbone=dict(\n        directions=[\n"
         '            "h v",\n            "w2 w7",\n        ],\n    ),\n)\n'

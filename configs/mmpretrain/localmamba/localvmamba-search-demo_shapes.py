@@ -24,5 +24,7 @@ optim_wrapper = dict(
 )
 custom_hooks = [
     dict(type="mmquad.EpochSeedHook"),
+    dict(type="mmquad.ClassCheckHook"),
+    dict(type="mmquad.FiniteGuardHook"),
     dict(type="mmquad.DirectionLogHook", interval=20),
 ]

@@ -9,12 +9,10 @@ _base_ = [
     "../_base_/models/localvmamba.py",
     "../_base_/datasets/imagenet_bs128_224.py",
     "../_base_/schedules/imagenet_bs1024_search.py",
-    "../_base_/runtime.py",
+    "../_base_/runtime_search.py",
 ]
 
 model = dict(
     backbone=dict(arch="tiny-search", drop_path_rate=0.1),
     head=dict(in_channels=256),
 )
-# No averaged weights: the search reads the trained ones.
-custom_hooks = [dict(type="mmquad.EpochSeedHook"), dict(type="mmquad.DirectionLogHook")]
