@@ -41,7 +41,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     on_cpu = device.type == "cpu"
     dtypes = arguments.dtypes or (["float32"] if on_cpu else ["bfloat16", "float16", "float32"])
-    backends = arguments.backends or runnable_backends()[:1]
+    backends = arguments.backends or runnable_backends(arguments.device)[:1]
     cases = [
         case
         for case in (CPU_CASES if on_cpu else gpu_cases())

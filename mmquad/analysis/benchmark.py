@@ -4,10 +4,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-__all__ = ["Timing", "compare", "copy_rate"]
+__all__ = ["Timing", "compare", "copy_rate", "measurements"]
 
 FEWEST = 3
 
@@ -62,6 +63,58 @@ def compare(
         )
         for name in functions
     }
+
+
+def measurements(
+    functions: Mapping[str, Callable[[], object]],
+    repetitions: int,
+    device: torch.device,
+    seconds: float = float("inf"),
+    peak: Callable[[str], int] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Time and memory of all functions, and their ratios to the first one, the baseline.
+
+    Args:
+        functions: See :func:`compare`.
+        repetitions: See :func:`compare`.
+        device: See :func:`compare`.
+        seconds: See :func:`compare`.
+        peak: Measures the peak memory of the function of that name, in bytes.
+
+    Returns:
+        For each function a dictionary: ``median_ms``, ``best_ms``, ``cpu_ms``, ``peak_bytes`` (None
+        if not measured), and, if the baseline ran, ``speedup`` (of medians), ``speedup_cpu`` and
+        ``memory_ratio``. One that raises has ``error`` alone: out of memory is a result, too.
+    """
+    errors: dict[str, dict[str, Any]] = {}
+    for name, function in functions.items():
+        try:
+            function()
+        except Exception as error:  # whatever a compiler or driver raises belongs in the table
+            message = str(error).strip() or type(error).__name__
+            errors[name] = {"error": message.splitlines()[0][:160]}
+    runnable = {name: f for name, f in functions.items() if name not in errors}
+    timings = compare(runnable, repetitions, device, seconds)
+    results = {}
+    baseline = next(iter(functions))
+    for name in functions:
+        if name in errors:
+            results[name] = errors[name]
+            continue
+        timing = timings[name]
+        row: dict[str, Any] = {
+            "median_ms": timing.median,
+            "best_ms": timing.best,
+            "cpu_ms": timing.cpu,
+            "peak_bytes": None if peak is None else peak(name),
+        }
+        results[name] = row
+        if baseline in timings:
+            row["speedup"] = timings[baseline].median / timing.median
+            row["speedup_cpu"] = timings[baseline].cpu / timing.cpu
+            if peak is not None:
+                row["memory_ratio"] = row["peak_bytes"] / max(results[baseline]["peak_bytes"], 1)
+    return results
 
 
 def copy_rate(device: torch.device, megabytes: int = 256) -> float:

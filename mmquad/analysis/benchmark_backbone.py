@@ -1,6 +1,7 @@
 """Speed, memory and parts of whole backbones, against the same with unfused scan layers."""
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from mmquad.analysis.benchmark import compare
+from mmquad.analysis.benchmark import measurements
 from mmquad.analysis.benchmark_memory import peak_bytes
 from mmquad.analysis.benchmark_scan import runnable_backends
 from mmquad.analysis.unfused_layer import unfused
@@ -121,21 +122,17 @@ def benchmark_backbone(
         training step is the forward pass and the gradient of every parameter; no optimizer.
     """
     where = torch.device(device)
-    names = ["unfused", *(runnable_backends() if backends is None else backends)]
+    names = ["unfused", *(runnable_backends(device) if backends is None else backends)]
     step = _Step(case, dtype, where)
     rows = []
     for mode in MODES:
-        timings = compare(
-            {name: step.function(name, mode) for name in names},
-            repetitions,
-            where,
-            seconds / len(MODES),
-        )
-        peaks: dict[str, int] = {}
+        functions = {name: step.function(name, mode) for name in names}
+        peak = None
         if measure is not None:
-            peaks = {name: measure(_peak, case, name, dtype, device, mode) for name in names}
-        for name, timing in timings.items():
-            row: dict[str, Any] = {
+            peak = functools.partial(_measured_peak, measure, case, dtype, device, mode)
+        results = measurements(functions, repetitions, where, seconds / len(MODES), peak)
+        for name, result in results.items():
+            row = {
                 "backbone": f"{case.family}-{case.arch}",
                 "batch": case.batch,
                 "height": case.height,
@@ -144,15 +141,8 @@ def benchmark_backbone(
                 "device": where.type,
                 "mode": mode,
                 "implementation": name,
-                "median_ms": timing.median,
-                "best_ms": timing.best,
-                "cpu_ms": timing.cpu,
-                "peak_bytes": peaks.get(name),
-                "speedup": timings["unfused"].median / timing.median,
-                "speedup_cpu": timings["unfused"].cpu / timing.cpu,
+                **result,
             }
-            if peaks:
-                row["memory_ratio"] = peaks[name] / max(peaks["unfused"], 1)
             rows.append(row)
     return rows
 
@@ -193,6 +183,17 @@ class _Step:
 
 def _implemented(model: nn.Module, name: str) -> contextlib.AbstractContextManager:
     return unfused(model) if name == "unfused" else use_backend(name)
+
+
+def _measured_peak(
+    measure: Callable[..., Any],
+    case: BackboneCase,
+    dtype: torch.dtype,
+    device: str,
+    mode: str,
+    implementation: str,
+) -> int:
+    return measure(_peak, case, implementation, dtype, device, mode)
 
 
 def _peak(
@@ -244,8 +245,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     head = "| backbone | B | H x W | dtype | mode | implementation "
     lines = [head + "| ms | CPU ms | peak MiB | faster (CPU) | memory |", "|" + "---|" * 11]
     for row in rows:
-        peak, ratio = row["peak_bytes"], row.get("memory_ratio")
-        faster = f"{row['speedup']:.2f}x"
         cells = [
             row["backbone"],
             str(row["batch"]),
@@ -253,12 +252,21 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             row["dtype"],
             row["mode"],
             row["implementation"],
-            f"{row['median_ms']:.0f}",
-            f"{row['cpu_ms']:.0f}",
-            "" if peak is None else f"{peak / 2**20:.0f}",
-            faster + (f" ({row['speedup_cpu']:.2f}x)" if row["device"] == "cpu" else ""),
-            "" if ratio is None else f"{ratio:.2f}x",
         ]
+        if "error" in row:
+            cells += [f"cannot run: {row['error']}", *[""] * 4]
+        else:
+            peak, ratio = row["peak_bytes"], row.get("memory_ratio")
+            faster = f"{row['speedup']:.2f}x" if "speedup" in row else ""
+            if faster and row["device"] == "cpu":
+                faster += f" ({row['speedup_cpu']:.2f}x)"
+            cells += [
+                f"{row['median_ms']:.0f}",
+                f"{row['cpu_ms']:.0f}",
+                "" if peak is None else f"{peak / 2**20:.0f}",
+                faster,
+                "" if ratio is None else f"{ratio:.2f}x",
+            ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -1,5 +1,6 @@
 """Speed and memory of a scan layer (projection included) on every backend, against unfused."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmquad.analysis.benchmark import compare, copy_rate
+from mmquad.analysis.benchmark import copy_rate, measurements
 from mmquad.analysis.benchmark_memory import peak_bytes
 from mmquad.analysis.unfused_layer import unfused_scan
 from mmquad.layers.selective_ssm import SelectiveSSM
@@ -116,9 +117,23 @@ def gpu_cases() -> list[LayerCase]:
     return cases
 
 
-def runnable_backends() -> list[str]:
-    """Every backend that can run here, but for the sequential reference."""
-    return [b.name for b in BACKENDS if b.name != "reference" and not b.unavailable()]
+def runnable_backends(device: str = "cpu") -> list[str]:
+    """Every backend that can run on this device, best first, but for the sequential reference."""
+    x = torch.zeros(1, 4, 32, device=device)
+    inputs = {
+        "x": x,
+        "z": x.new_zeros(1, 4, 12),
+        "dt_weight": x.new_zeros(4, 32, 1),
+        "A": x.new_zeros(4, 32, 1),
+        "order": torch.zeros(1, 4, 4, dtype=torch.long, device=device),
+        "merge": True,
+    }
+    return [
+        backend.name
+        for backend in BACKENDS
+        if backend.name != "reference"
+        and not (backend.unavailable() or backend.unsupported(**inputs))
+    ]
 
 
 def benchmark_layer(
@@ -142,57 +157,35 @@ def benchmark_layer(
         measure: A :func:`~mmquad.analysis.benchmark_memory.fresh_process`, to measure peak memory.
 
     Returns:
-        Rows with the sizes; the milliseconds of :class:`~mmquad.analysis.benchmark.Timing`;
-        ``peak_bytes`` (None if not measured); ratios to the unfused layer; and ``roofline``, the
-        time in which the bytes that must move could be copied over the median. An implementation
-        that cannot run has ``error`` instead.
+        Rows with the sizes, what :func:`~mmquad.analysis.benchmark.measurements` returns, and
+        ``roofline``: the time in which the bytes that must move could be copied over the median.
     """
     where = torch.device(device)
-    names = ["unfused", *(runnable_backends() if backends is None else backends)]
+    names = ["unfused", *(runnable_backends(device) if backends is None else backends)]
     rate = copy_rate(where, 32 if where.type == "cpu" else 256)
     rows = []
     for mode in MODES:
-        functions, errors = {}, {}
-        for name in names:
-            function = layer_function(case, name, dtype, device, mode)
-            try:
-                function()
-                functions[name] = function
-            except (ValueError, torch.cuda.OutOfMemoryError) as error:
-                errors[name] = str(error).splitlines()[0]
-        timings = compare(functions, repetitions, where, seconds / len(MODES))
-        peaks: dict[str, int] = {}
+        functions = {name: layer_function(case, name, dtype, device, mode) for name in names}
+        peak = None
         if measure is not None:
-            peaks = {n: measure(_layer_peak, case, n, dtype, device, mode) for n in functions}
+            peak = functools.partial(_measured_peak, measure, case, dtype, device, mode)
+        results = measurements(functions, repetitions, where, seconds / len(MODES), peak)
         ideal = 1e3 * bytes_to_move(case, dtype, mode) / rate
-        common = {
-            "layer": case.name,
-            "height": case.height,
-            "width": case.width,
-            **case.sizes,
-            "dtype": str(dtype).removeprefix("torch."),
-            "device": where.type,
-            "mode": mode,
-            "copy_gb_per_s": rate / 1e9,
-        }
-        for name in names:
-            row: dict[str, Any] = {**common, "implementation": name}
-            if name in errors:
-                rows.append({**row, "error": errors[name]})
-                continue
-            timing, baseline = timings[name], timings.get("unfused")
-            row |= {
-                "median_ms": timing.median,
-                "best_ms": timing.best,
-                "cpu_ms": timing.cpu,
-                "peak_bytes": peaks.get(name),
-                "roofline": ideal / timing.median,
+        for name, result in results.items():
+            row = {
+                "layer": case.name,
+                "height": case.height,
+                "width": case.width,
+                **case.sizes,
+                "dtype": str(dtype).removeprefix("torch."),
+                "device": where.type,
+                "mode": mode,
+                "implementation": name,
+                "copy_gb_per_s": rate / 1e9,
+                **result,
             }
-            if baseline is not None:
-                row["speedup"] = baseline.median / timing.median
-                row["speedup_cpu"] = baseline.cpu / timing.cpu
-                if peaks:
-                    row["memory_ratio"] = peaks[name] / max(peaks["unfused"], 1)
+            if "error" not in row:
+                row["roofline"] = ideal / row["median_ms"]
             rows.append(row)
     return rows
 
@@ -232,6 +225,17 @@ def layer_function(
         return torch.autograd.grad(y, leaves, upstream.to(y.dtype).expand_as(y))
 
     return train
+
+
+def _measured_peak(
+    measure: Callable[..., Any],
+    case: LayerCase,
+    dtype: torch.dtype,
+    device: str,
+    mode: str,
+    implementation: str,
+) -> int:
+    return measure(_layer_peak, case, implementation, dtype, device, mode)
 
 
 def _layer_peak(

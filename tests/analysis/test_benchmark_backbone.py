@@ -39,16 +39,28 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_and_table() -> None:
-    with DIRECT as measure:
-        rows = benchmark.benchmark_backbone(CASE, ["chunked"], repetitions=1, measure=measure)
+    def measure(function: object, case: BackboneCase, implementation: str, *_: object) -> int:
+        assert (function, case) == (benchmark._peak, CASE)
+        return {"unfused": 2**22, "chunked": 2**20}[implementation]
+
+    rows = benchmark.benchmark_backbone(CASE, ["chunked"], repetitions=1, measure=measure)
     assert [(row["mode"], row["implementation"]) for row in rows] == [
         (mode, name) for mode in MODES for name in ("unfused", "chunked")
     ]
     for unfused, fused in (rows[:2], rows[2:]):
         assert unfused["speedup"] == unfused["memory_ratio"] == 1
+        assert fused["memory_ratio"] == 0.25
         assert fused["speedup"] == unfused["median_ms"] / fused["median_ms"]
     lines = table(rows).splitlines()
     assert len(lines) == 2 + len(rows)
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_what_cannot_run_says_why() -> None:
+    rows = benchmark.benchmark_backbone(CASE, ["chunked", "mamba_ssm"], repetitions=1)
+    assert ["error" in row for row in rows] == [False, False, True] * 2
+    lines = table(rows).splitlines()
+    assert "cannot run: directional_scan: backend 'mamba_ssm'" in lines[4]
     assert len({line.count("|") for line in lines}) == 1
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mmquad.analysis import benchmark_memory, benchmark_scan
+from mmquad.analysis.benchmark import measurements
 from mmquad.analysis.benchmark_memory import fresh_process
 from mmquad.analysis.benchmark_plot import plot_lengths
 from mmquad.analysis.benchmark_scan import (
@@ -24,6 +25,7 @@ from mmquad.analysis.benchmark_scan import (
     bytes_to_move,
     gpu_cases,
     layer_function,
+    runnable_backends,
     table,
 )
 from mmquad.analysis.unfused_layer import unfused, unfused_scan
@@ -123,6 +125,23 @@ def test_one_that_cannot_run_says_why() -> None:
     lines = table(rows).splitlines()
     assert f"cannot run: {error}" in lines[4]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_runnable_backends() -> None:
+    names = runnable_backends()
+    assert "chunked" in names
+    assert "reference" not in names
+    assert "mamba_ssm" not in names, "it runs on GPUs only"
+
+
+def test_without_a_baseline_there_are_no_ratios() -> None:
+    def fail() -> None:
+        raise RuntimeError("out of memory: tried to allocate\nmuch")
+
+    results = measurements({"a": fail, "b": lambda: None}, 1, CPU, peak=lambda name: 7)
+    assert results["a"] == {"error": "out of memory: tried to allocate"}
+    assert results["b"]["peak_bytes"] == 7
+    assert "speedup" not in results["b"]
 
 
 def test_bytes_by_hand() -> None:
