@@ -7,7 +7,7 @@
 namespace mmquad::cuda {
 
 // Blocks that shall fit on a multiprocessor; the compiler fits registers to it. Chosen as the most
-// that take no register out to memory.
+// with which nvcc 13.0 spills none for capability 9.0.
 template <int States>
 constexpr int kForwardBlocks = States == 1 ? 6 : States <= kFewStates ? 4 : 3;
 
