@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmquad.ops.selective_scan import selective_scan_flops
 
-__all__ = ["Complexity", "count_complexity"]
+__all__ = ["Complexity", "count_complexity", "scan_handles"]
 
 # directional_scan: its projection of step sizes, a matrix product in every other formulation.
 _MATRIX_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "directional_scan"}
@@ -89,7 +89,7 @@ def count_complexity(
 def _kind(operator: str) -> str:
     if operator in _MATRIX_PRODUCTS:
         return "matmul"
-    return "convolution" if operator == "convolution" else operator
+    return "convolution" if operator in ("convolution", "causal_conv1d") else operator
 
 
 def _scan_formulas(scans: Counter[str]) -> dict[Any, Callable[..., int]]:
@@ -110,8 +110,45 @@ def _scan_formulas(scans: Counter[str]) -> dict[Any, Callable[..., int]]:
         )
         return 2 * batch * length * directions * channels * ranks
 
+    def causal_conv1d(x, weight, *_: Any, **__: Any) -> int:
+        batch, length, channels = x
+        return 2 * batch * length * channels * weight[1]
+
     operators = torch.ops.mmquad
     return {
         operators.selective_scan: selective_scan,
         operators.directional_scan: directional_scan,
+        operators.causal_conv1d: causal_conv1d,
     }
+
+
+def scan_handles() -> dict[str, Callable[[Sequence[Any], Sequence[Any]], int]]:
+    """Handles that make mmengine's ``FlopAnalyzer`` count the operators of this package.
+
+    mmengine counts a multiply-add as one operation, as here; the scan costs what the formula that
+    is registered for ``torch.utils.flop_counter`` says.
+
+    Example:
+        >>> from mmengine.analysis import FlopAnalyzer
+        >>> analyzer = FlopAnalyzer(model, image).set_op_handle(**scan_handles())  # doctest: +SKIP
+    """
+    scans: Counter[str] = Counter()
+
+    def handle(formula: Callable[..., int]) -> Callable[[Sequence[Any], Sequence[Any]], int]:
+        def count(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+            del outputs
+            before = scans.total()
+            macs = formula(*map(_traced_shape, inputs)) // 2
+            return macs + scans.total() - before
+
+        return count
+
+    return {
+        str(operator).replace(".", "::"): handle(formula)
+        for operator, formula in _scan_formulas(scans).items()
+    }
+
+
+def _traced_shape(value: Any) -> list[int] | None:
+    """Shape of a value of a traced graph; None for what is no tensor, as for an absent skip."""
+    return value.type().sizes() if value.isCompleteTensor() else None

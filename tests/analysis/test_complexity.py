@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from mmengine.analysis import FlopAnalyzer
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from mmquad.analysis.complexity import count_complexity
-from mmquad.backbones import QuadMamba
+from mmquad.analysis.complexity import count_complexity, scan_handles
+from mmquad.backbones import PlainMamba, QuadMamba, Vim, VMamba
+from mmquad.layers import BidirectionalMixer
 from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.ops import use_backend
 from mmquad.ops.selective_scan import BACKENDS
@@ -94,3 +97,29 @@ def test_cost_grows_linearly_with_the_image() -> None:
 def test_summary_line() -> None:
     text = str(count_complexity(nn.Linear(1000, 1000, bias=False), (10, 1000)))
     assert text == "0.01 G (multiply-adds 0.010 G, scan 0.000 G), 1.00 M parameters"
+
+
+@pytest.mark.parametrize("kind", [VMamba, Vim, PlainMamba])
+def test_scans_cost_the_same_in_torchs_counter_and_mmengines(kind: type) -> None:
+    """Through the formulas registered with the operators, and through handles made from ours."""
+    if kind is VMamba:
+        model = kind({"dim": 8, "depths": (1, 1, 1, 1), "ssm_ratio": 2}).eval()
+    else:
+        model = kind({"dim": 12, "depth": 2, "grid": (3, 3), "d_state": 3}).eval()
+    image = torch.randn(1, 3, 33, 47)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(image)
+    analyzer = FlopAnalyzer(model, image).set_op_handle(**scan_handles())
+    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    ours = count_complexity(model, tuple(image.shape))
+    name = "directional_scan" if kind is VMamba else "selective_scan"
+    torchs = counter.get_flop_counts()["Global"][getattr(torch.ops.mmquad, name)]
+    projections = torchs - ours.scan_ops  # torch counts a multiply-add as two, mmengine as one
+    assert analyzer.by_operator()[name] == ours.scan_ops + projections // 2 > 0
+    assert (projections > 0) == (kind is VMamba)
+
+
+def test_causal_convolutions_are_convolutions() -> None:
+    mixer = BidirectionalMixer(6, 12, d_state=2, dt_rank=1)
+    measured = count_complexity(mixer, (1, 10, 6))
+    assert measured.macs["convolution"] == 10 * 2 * 12 * 4

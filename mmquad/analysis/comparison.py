@@ -1,0 +1,174 @@
+"""Parameters and FLOPs of all models under one protocol, beside what their papers print.
+
+FLOPs are those of :mod:`mmquad.analysis.complexity`: multiply-adds plus scan operations. Nothing is
+computed: models are built and run on the meta device.
+
+* classification: backbone, final norm and a linear layer of 1000 classes, 224 x 224.
+* detection: Mask R-CNN at 1280 x 800, with its box head on 1000 proposals and its mask head on 100,
+  as mmdet's ``get_flops`` runs them.
+* segmentation: UperNet at 512 x 2048 without its auxiliary head.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+from mmquad.analysis.complexity import Complexity, count_complexity
+
+__all__ = [
+    "SHAPES",
+    "Row",
+    "arch_of",
+    "classifier_cost",
+    "comparison_table",
+    "config_cost",
+    "difference",
+]
+
+SHAPES = {
+    "classification": (1, 3, 224, 224),
+    "detection": (1, 3, 800, 1280),
+    "segmentation": (1, 3, 512, 2048),
+}
+PROPOSALS, MASKS = 1000, 100
+LIMIT = 0.02
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model.
+
+    Args:
+        name: Backbone and architecture.
+        cost: Counted here.
+        paper: What is printed elsewhere: ``params`` in M and ``flops`` in G as text, ``source``.
+    """
+
+    name: str
+    cost: Complexity
+    paper: Mapping[str, str]
+
+
+class Classifier(nn.Module):
+    """A backbone's last map, averaged, and a linear layer."""
+
+    def __init__(self, backbone: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(channels, 1000)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.backbone(image)[-1].mean((2, 3)))
+
+
+class DetectorCost(nn.Module):
+    """What a two-stage detector runs, on given numbers of proposals: no sizes depend on values."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor) -> list[Any]:
+        maps = self.detector.extract_feat(image)
+        heads = self.detector.roi_head
+        outputs = [self.detector.rpn_head(maps)]
+        channels = maps[0].shape[1]
+        for extractor, head, count in (
+            (heads.bbox_roi_extractor, heads.bbox_head, PROPOSALS),
+            (heads.mask_roi_extractor, heads.mask_head, MASKS),
+        ):
+            size = extractor.roi_layers[0].output_size
+            outputs.append(head(image.new_zeros(count, channels, *size)))
+        return outputs
+
+
+class SegmentorCost(nn.Module):
+    """Backbone, neck and decode head."""
+
+    def __init__(self, segmentor: nn.Module) -> None:
+        super().__init__()
+        self.segmentor = segmentor
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.segmentor.decode_head(self.segmentor.extract_feat(image))
+
+
+def classifier_cost(backbone: type, arch: str) -> Complexity:
+    """Cost of the classifier with a named architecture."""
+    with torch.device("meta"):
+        built = backbone(arch, out_indices=(-1,))
+        model = Classifier(built, built.out_channels[-1])
+    return count_complexity(model, SHAPES["classification"])
+
+
+def config_cost(cfg: Config) -> Complexity:
+    """Cost of the detector or segmentor of a config; parameters include the auxiliary head.
+
+    Raises:
+        ValueError: The config is not one of mmdet or mmseg.
+    """
+    scope = cfg.default_scope
+    wrappers = {"mmdet": (DetectorCost, "detection"), "mmseg": (SegmentorCost, "segmentation")}
+    if scope not in wrappers:
+        raise ValueError(f"expected a config of {' or '.join(wrappers)}, got {scope!r}")
+    wrapper, task = wrappers[scope]
+    init_default_scope(scope)
+    with torch.device("meta"):
+        model = import_module(f"{scope}.registry").MODELS.build(copy.deepcopy(cfg.model))
+    return count_complexity(wrapper(model), SHAPES[task])
+
+
+def difference(counted: float, printed: str | None) -> str:
+    """``+1.2 %`` of a printed figure, marked ``!`` over 2 %, and ``~`` where rounding explains it.
+
+    Example:
+        >>> difference(4.95, "4.9"), difference(7.15, "7"), difference(9.0, "8.0")
+        ('+1.0 %', '+2.1 % ~', '+12.5 % !')
+    """
+    if printed is None:
+        return ""
+    value = float(printed)
+    text = f"{100 * (counted / value - 1):+.1f} %"
+    if abs(counted / value - 1) <= LIMIT:
+        return text
+    last_digit = 10.0 ** -len(printed.partition(".")[2])
+    # Some papers cut digits off instead of rounding.
+    return f"{text} ~" if abs(counted - value) < last_digit else f"{text} !"
+
+
+def comparison_table(rows: Iterable[Row]) -> str:
+    """The rows as a Markdown table."""
+    header = ["model", "params (M)", "paper", "", "FLOPs (G)", "of these scan", "paper", ""]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        params, flops = row.cost.params / 1e6, row.cost.total / 1e9
+        printed = (row.paper.get("params"), row.paper.get("flops"))
+        lines.append(
+            [
+                row.name,
+                f"{params:.2f}",
+                printed[0] or "",
+                difference(params, printed[0]),
+                f"{flops:.2f}" if flops < 100 else f"{flops:.0f}",
+                f"{row.cost.scan_ops / 1e9:.2f}",
+                printed[1] or "",
+                difference(flops, printed[1]),
+            ]
+        )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def arch_of(path: Path, cfg: Config) -> str:
+    """``VMamba tiny-s1l8``: the backbone of a config and its named architecture."""
+    backbone = cfg.model.backbone
+    if not isinstance(backbone.arch, str):
+        raise ValueError(f"{path} has no named architecture")
+    return f"{backbone.type.removeprefix('mmquad.')} {backbone.arch}"

@@ -1,0 +1,85 @@
+"""Costs of whole models under the papers' protocols, and how they are set beside the papers'."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmquad.analysis.comparison import (
+    Row,
+    arch_of,
+    classifier_cost,
+    comparison_table,
+    config_cost,
+    difference,
+)
+from mmquad.analysis.complexity import Complexity
+from mmquad.backbones import PlainMamba, VMamba
+from mmquad.compat import load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+# In G, as the VMamba release counts them (README and assets/performance.md).
+@pytest.mark.parametrize(("arch", "flops"), [("vanilla-tiny", 5.6), ("tiny-s1l8", 4.9)])
+def test_vmamba_classifiers_cost_what_the_release_says(arch: str, flops: float):
+    assert classifier_cost(VMamba, arch).total / 1e9 == pytest.approx(flops, abs=0.06)
+
+
+def test_plainmamba_costs_more_scan_than_its_paper_counts():
+    cost = classifier_cost(PlainMamba, "L1")
+    assert cost.scan_ops == 24 * (9 * 196 * 4 * 384 * 16 + 196 * 4 * 384)
+
+
+@pytest.mark.slow
+def test_detectors_and_segmentors_cost_what_the_release_says():
+    name = "mask-rcnn_vmamba-vanilla-tiny_fpn_1x_coco.py"
+    cfg = load_config(str(ROOT / "configs" / "mmdet" / "vmamba" / name))
+    assert arch_of(Path(name), cfg) == "VMamba vanilla-tiny"
+    assert config_cost(cfg).total / 1e9 == pytest.approx(286, rel=0.02)
+    name = "upernet_vmamba-vanilla-tiny_8xb2-160k_ade20k-512x512.py"
+    cfg = load_config(str(ROOT / "configs" / "mmseg" / "vmamba" / name))
+    assert config_cost(cfg).total / 1e9 == pytest.approx(964, rel=0.02)
+
+
+def test_classifier_configs_are_refused():
+    cfg = load_config(str(ROOT / "configs/mmpretrain/vim/vim-tiny_8xb128_in1k.py"))
+    with pytest.raises(ValueError, match="expected a config of mmdet or mmseg, got 'mmpretrain'"):
+        config_cost(cfg)
+
+
+@pytest.mark.parametrize(
+    ("counted", "printed", "expected"),
+    [
+        (10.1, "10", "+1.0 %"),
+        (7.3, "7", "+4.3 % ~"),
+        (25.8, "25", "+3.2 % ~"),
+        (26.1, "25", "+4.4 % !"),
+        (5.4, "5.6", "-3.6 % !"),
+        (5.0, None, ""),
+    ],
+)
+def test_differences_over_two_percent_are_marked(counted, printed, expected):
+    assert difference(counted, printed) == expected
+
+
+def test_table():
+    cost = Complexity({"matmul": 4_000_000_000}, 500_000_000, 7_100_000)
+    table = comparison_table(
+        [Row("Vim tiny", cost, {"params": "7", "flops": "4.0"}), Row("X", cost, {})]
+    )
+    assert (
+        table.splitlines()[2] == "| Vim tiny | 7.10 | 7 | +1.4 % | 4.50 | 0.50 | 4.0 | +12.5 % ! |"
+    )
+    assert table.splitlines()[3] == "| X | 7.10 |  |  | 4.50 | 0.50 |  |  |"
+
+
+def test_every_printed_figure_has_a_source_and_a_row():
+    papers = yaml.safe_load((ROOT / "configs" / "papers.yml").read_text())
+    page = (ROOT / "docs" / "comparison.md").read_text()
+    for task in ("classification", "detection", "segmentation"):
+        for name, printed in papers[task].items():
+            assert printed["source"] in papers["Sources"]
+            assert f"| {name} |" in page
+            assert float(printed["params"]) > 0
+            assert float(printed.get("flops", "1")) > 0
