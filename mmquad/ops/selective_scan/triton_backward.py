@@ -127,7 +127,7 @@ def gradients(
     lanes = d < channels
     marks = marks_ptr + program * tl.cdiv(chunk_length, TILE) * states * BLOCK + lane
     k = tl.cast(first_group + tl.program_id(1), tl.int64)
-    adds = (merge > 0) & (k > 0)
+    adds = merge * k > 0
     bias = tl.load(bias_ptr + k * channels + d, mask=lanes, other=0.0)
     skip = tl.load(skip_ptr + k * channels + d, mask=lanes, other=0.0)
     rates = A_ptr + k * states * channels + d

@@ -261,7 +261,7 @@ def outputs(
     own = first_group + tl.program_id(1) * groups_each
     for group in range(own, own + groups_each):
         k = tl.cast(group, tl.int64)
-        adds = (merge > 0) & (group > 0)
+        adds = merge * group > 0
         x = x_ptr + b * x_batch + k * x_group + d
         y = y_ptr + b * y_batch + k * y_group + d
         step = step_ptr + b * step_batch + k * step_group
