@@ -4,7 +4,7 @@
 #   TORCH=     another torch than the pinned one, e.g. TORCH=2.8.0
 #   FLAVOUR=   onedl (default: the maintained OpenMMLab forks) or openmmlab (the originals)
 #   TASK=      of the demo: detection (default), segmentation or classification
-#   ARGS=      more arguments for the demo or for pytest, e.g. ARGS="-k quad"
+#   ARGS=      more arguments for the demo, pytest or a benchmark, e.g. ARGS="-k quad"
 
 PYTHON  ?=
 TORCH   ?=
