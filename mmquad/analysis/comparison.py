@@ -72,6 +72,8 @@ class Classifier(nn.Module):
 class DetectorCost(nn.Module):
     """What a two-stage detector runs, on given numbers of proposals: no sizes depend on values."""
 
+    detector: Any
+
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         self.detector = detector
@@ -92,6 +94,8 @@ class DetectorCost(nn.Module):
 
 class SegmentorCost(nn.Module):
     """Backbone, neck and decode head."""
+
+    segmentor: Any
 
     def __init__(self, segmentor: nn.Module) -> None:
         super().__init__()
