@@ -51,6 +51,10 @@ def _identity(path: str | Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, with the same arguments, in a safe order on local disks.
@@ -73,6 +77,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """Choose where to write, as mmengine does, then make that safe."""
         super().before_train(runner)
         self._removals: _LateRemovals | None = None
+        self._recorded = _content(Path(runner.work_dir) / "last_checkpoint")
         local = isinstance(self.file_backend, LocalBackend)
         if local and self.backend_args is None and self.file_client_args is None:
             self.backend_args = {"backend": "mmquad.atomic"}
@@ -99,17 +104,19 @@ class AtomicCheckpointHook(CheckpointHook):
         if removals is None:  # not local, or a validation without training
             yield
             return
-        record = Path(runner.work_dir) / "last_checkpoint"
-        before = record.read_bytes() if record.is_file() else None
+        record, last = Path(runner.work_dir) / "last_checkpoint", self.last_ckpt
         try:
             yield
         except OSError as error:
             removals.keep_all()
+            before = self._recorded
             # mmengine opens the record before it knows that it can write
-            if before is not None and record.read_bytes() != before:
+            if before is not None and _content(record) != before:
                 with contextlib.suppress(OSError):
                     write_atomically(record, before)
             raise CheckpointNotSavedError(error.errno, self._explain(error, before)) from error
+        if self.last_ckpt != last:
+            self._recorded = _content(record)
         removals.remove_now()
 
     def _explain(self, error: OSError, record: bytes | None) -> str:
