@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.engine.trained_model import load_trained_model
+from mmquad.engine.errors import SetupError
+from mmquad.engine.model_loading import build_model
 from mmquad.export import check_onnx, check_program, export_onnx, export_program
 
 TOLERANCE = 1e-4
@@ -40,8 +40,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        model = load_trained_model(args.config, args.checkpoint)
-    except (CheckpointFileError, CheckpointMismatchError) as error:
+        model, _ = build_model(args.config, args.checkpoint)
+    except SetupError as error:
         raise SystemExit(f"\nNothing was written.\n{error}\n") from None
     exported = model if args.classifier else model.get_submodule("backbone")
     image = torch.randn(args.batch, 3, *args.size)
