@@ -7,29 +7,6 @@
 namespace mmquad {
 namespace {
 
-// order may be read out of bounds if it does not fit, so its values are the caller's duty.
-template <typename X, typename T>
-Inputs<X, T> inputs_of(const Tensor& x, const Tensor& z, const Tensor& dt_weight,
-                       const Tensor& dt_bias, const Tensor& A, const Tensor& skip,
-                       const Tensor& order) {
-  STD_TORCH_CHECK(x.dim() == 3 && dt_weight.dim() == 3 && A.dim() == 3 && order.dim() == 3,
-                  "mmquad_kernels: x, dt_weight, A and order have three axes");
-  Shape s{x.size(0),         x.size(1), order.size(2),     x.size(2),
-          A.size(0), A.size(2), dt_weight.size(2), order.size(0)};
-  check_shape("x", x, {s.batch, s.length, s.channels});
-  check<T>("z", z, {s.batch, s.length, s.directions * s.columns()});
-  check<T>("dt_weight", dt_weight, {s.directions, s.channels, s.ranks});
-  check<T>("dt_bias", dt_bias, {s.directions, s.channels});
-  check<T>("A", A, {s.directions, s.channels, s.states});
-  check<T>("D_skip", skip, {s.directions, s.channels});
-  STD_TORCH_CHECK(s.orders == 1 || s.orders == s.batch, "mmquad_kernels: order has 1 or B rows");
-  check_shape("order", order, {s.orders, s.directions, s.positions});
-  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long, "mmquad_kernels: order is int64");
-  const Rows<const X> rows{read<X>(x), s.length * s.channels, 0, s.channels};
-  return {s,       rows,          {},         read<T>(z), read<T>(dt_weight), read<T>(dt_bias),
-          read<T>(A), read<T>(skip), read<int64_t>(order), true};
-}
-
 // Rows of [B, L, D], shared by all directions, or of [B, K, L, D], [K, B, L, D].
 template <typename T>
 Rows<T> shared_rows(T* data, const Shape& s) {
@@ -46,6 +23,37 @@ template <typename T>
 Rows<T> rows_by_direction(T* data, const Shape& s) {
   const int64_t size = s.length * s.channels;
   return {data, size, s.batch * size, s.channels};
+}
+
+// order may be read out of bounds if it does not fit, so its values are the caller's duty.
+template <typename X, typename T>
+Inputs<X, T> inputs_of(const Tensor& x, const Tensor& z, const Tensor& dt_weight,
+                       const Tensor& dt_bias, const Tensor& A, const Tensor& skip,
+                       const Tensor& order) {
+  STD_TORCH_CHECK(x.dim() == 3 && dt_weight.dim() == 3 && A.dim() == 3 && order.dim() == 3,
+                  "mmquad_kernels: x, dt_weight, A and order have three axes");
+  Shape s{x.size(0), x.size(1), order.size(2),     x.size(2),
+          A.size(0), A.size(2), dt_weight.size(2), order.size(0)};
+  check_shape("x", x, {s.batch, s.length, s.channels});
+  check<T>("z", z, {s.batch, s.length, s.directions * s.columns()});
+  check<T>("dt_weight", dt_weight, {s.directions, s.channels, s.ranks});
+  check<T>("dt_bias", dt_bias, {s.directions, s.channels});
+  check<T>("A", A, {s.directions, s.channels, s.states});
+  check<T>("D_skip", skip, {s.directions, s.channels});
+  STD_TORCH_CHECK(s.orders == 1 || s.orders == s.batch, "mmquad_kernels: order has 1 or B rows");
+  check_shape("order", order, {s.orders, s.directions, s.positions});
+  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long, "mmquad_kernels: order is int64");
+  Inputs<X, T> in{};
+  in.shape = s;
+  in.x = shared_rows(read<X>(x), s);
+  in.z = read<T>(z);
+  in.dt_weight = read<T>(dt_weight);
+  in.dt_bias = read<T>(dt_bias);
+  in.A = read<T>(A);
+  in.skip = read<T>(skip);
+  in.order = read<int64_t>(order);
+  in.softplus = true;
+  return in;
 }
 
 void directional_scan(Tensor x, Tensor z, Tensor dt_weight, Tensor dt_bias, Tensor A, Tensor skip,
