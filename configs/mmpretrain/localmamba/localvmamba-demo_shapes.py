@@ -22,7 +22,7 @@ model = dict(
     head=dict(num_classes=4, in_channels=128, topk=(1,)),
     train_cfg=None,  # no mixup: the shapes are what is to be learned
 )
-max_epochs = 8
+max_epochs = 4
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
