@@ -89,7 +89,7 @@ def check_case(case: Case, dtype: torch.dtype) -> None:
     assert actual["y"].dtype == FLOAT32
     for name, leaf in sample.leaves.items():
         assert (actual[name].dtype, actual[name].shape) == (leaf.dtype, leaf.shape), name
-    assert_close(actual, expected_of(case, dtype), TOLERANCE[dtype] * 2)
+    assert_close(actual, expected_of(case, dtype), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize(("case", "dtype"), CASES, ids=str)
@@ -126,7 +126,7 @@ def check_windowed(dtype: torch.dtype) -> None:
         actual = results_of(sample)
     expected = forward_backward(parts, sample, torch.float64)
     assert expected["weight"].count_nonzero() >= 6, "windows must matter"
-    assert_close(actual, expected, TOLERANCE[dtype] * 2)
+    assert_close(actual, expected, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
@@ -151,7 +151,7 @@ def test_longest_sequence_with_slow_decay() -> None:
     sample = make(Case(1, 200, 336, 3, 1, 1, 1, False), FLOAT32)
     sample.leaves["A"].fill_(-1e-3)
     expected = forward_backward(on("chunked"), sample, torch.float64)
-    assert_close(results_of(sample), expected, 2 * TOLERANCE[FLOAT32])
+    assert_close(results_of(sample), expected, TOLERANCE[FLOAT32])
 
 
 @pytest.mark.usefixtures("short_chunks")
