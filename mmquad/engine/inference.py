@@ -168,7 +168,10 @@ def _classify(inferencer: Any, image: Path, threshold: float) -> tuple[np.ndarra
 
 
 def _read(image: Path) -> np.ndarray:
-    return cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
+    picture = cv2.imread(str(image))
+    if picture is None:
+        raise ValueError(f"expected an image that OpenCV can read, got {image}")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def _enlargement(picture: np.ndarray) -> float:
