@@ -79,8 +79,9 @@ def test_one_training_step_and_one_prediction(path: Path):
     model.train()
     (loss,) = model.train_step(batch(48, num_classes), wrapper).values()
     assert loss.isfinite()
-    # an untrained classifier knows nothing: the loss is that of even probabilities
-    assert float(loss) == pytest.approx(np.log(num_classes), rel=0.1)
+    # An untrained classifier knows nothing: the loss is about that of even probabilities. (The
+    # demo's larger initial weights give two images an opinion.)
+    assert float(loss) == pytest.approx(np.log(num_classes), rel=0.25 if path.stem == DEMO else 0.1)
     moved = {key for key, old in before.items() if not old.equal(model.state_dict()[key])}
     assert {"head.fc.weight", "backbone.stem.conv1.weight", "backbone.norm3.weight"} <= moved
 
