@@ -56,8 +56,8 @@ def identify_file(
     try:
         conversion = read_release(source, key=key, trust=trust)
     except CheckpointMismatchError as error:
-        reasons = {row["unsupported"] for row in table if _may_be(row, source)}
-        hint = "".join(f"\nIf it is a released file of that name: {r}." for r in sorted(reasons))
+        reasons = {_reason(row) for row in table if row["file"] == source.name}
+        hint = "".join(f"\nIf it is the released file of that name: {r}." for r in sorted(reasons))
         raise CheckpointMismatchError(f"{error}{hint}") from error
     digest, task = file_sha256(source), _task(conversion)
     known = [row for row in table if row.get("sha256") == digest]
@@ -71,8 +71,8 @@ def identify_file(
     return Identity(conversion, task, known or fitting, bool(known))
 
 
-def _may_be(row: dict[str, Any], source: Path) -> bool:
-    return "unsupported" in row and row["file"] == source.name
+def _reason(row: dict[str, Any]) -> str:
+    return row.get("unsupported") or f"{row['model']} {row['arch']}, {row['config']}"
 
 
 def _task(conversion: Conversion) -> str:

@@ -74,6 +74,8 @@ def shorten(cfg: Config) -> Config:
             backbone.out_indices = (0, 1, 2, 3)
     backbone.arch = arch
     backbone.drop_path_rate = 0.0  # of two samples a branch may drop both
+    if cfg.default_scope == "mmseg":
+        cfg.model.data_preprocessor.size = (64, 96)  # to which it would pad
     if cfg.default_scope == "mmdet":
         cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
         cfg.model.train_cfg.rcnn.sampler.num = 16

@@ -13,14 +13,17 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from test_mmdet_configs import sample as detection_batch
 from test_mmpretrain_configs import batch as classification_batch
+from test_mmseg_configs import sample as segmentation_batch
 from torch import nn
 
 from mmquad.compat import load_config
+from mmquad.engine.cpu import replace_sync_bn
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LEAVES = sorted(CONFIGS.glob("*/localmamba/*.py"))
 NAMES = [path.stem for path in LEAVES]
 DEMOS = [name for name in NAMES if "-demo_" in name]
+DIRECTIONS = ("h v_flip w2 w7_flip",)
 
 
 @cache
@@ -30,8 +33,10 @@ def load(name: str) -> Config:
 
 
 def build(cfg: Config) -> nn.Module:
+    """The model, on a CPU."""
     init_default_scope(cfg.default_scope)
     model = copy.deepcopy(cfg.model)
+    replace_sync_bn(model)
     if cfg.default_scope == "mmpretrain":
         # as mmpretrain's runner does
         model.data_preprocessor = {"type": "ClsDataPreprocessor", **cfg.data_preprocessor}
@@ -69,7 +74,14 @@ def shallow(cfg: Config) -> Config:
     cfg = copy.deepcopy(cfg)
     backbone = cfg.model.backbone
     if backbone.type == "mmquad.LocalVMamba" and backbone.arch == "tiny":
-        backbone.arch = {"dim": 96, "depths": (1, 1, 1, 1), "directions": ("h v_flip w2 w7_flip",)}
+        backbone.arch = {"dim": 96, "depths": (1, 1, 1, 1), "directions": DIRECTIONS}
+    if backbone.type == "mmquad.LocalVim" and backbone.arch == "tiny":
+        backbone.arch = {"dim": 192, "depth": 4, "directions": DIRECTIONS}
+        if "out_indices" in backbone:
+            backbone.out_indices = (0, 1, 2, 3)
+    if cfg.default_scope == "mmseg":
+        cfg.model.data_preprocessor.size = (64, 96)
+        backbone.drop_path_rate = 0.0  # of two samples a branch may drop both
     if "roi_head" in cfg.model:
         cfg.model.data_preprocessor.pop("batch_augments", None)
         cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
@@ -77,12 +89,13 @@ def shallow(cfg: Config) -> Config:
     return cfg
 
 
-def train_step(cfg: Config, data: dict) -> tuple[dict, set[str]]:
+def train_step(model: nn.Module, data: dict) -> tuple[dict, set[str]]:
     """Losses, and names of the parameters that moved."""
-    torch.manual_seed(0)
-    model = build(cfg)
     before = copy.deepcopy(dict(model.named_parameters()))
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-2))
+    # Moves by its learning rate however small a gradient is.
+    wrapper = OptimWrapper(
+        torch.optim.AdamW(model.parameters(), lr=1e-3, eps=1e-30, weight_decay=0)
+    )
     losses = model.train().train_step(data, wrapper)
     assert all(value.isfinite().all() for value in losses.values())
     moved = {n for n, p in model.named_parameters() if not p.equal(before[n])}
@@ -95,7 +108,8 @@ def train_step(cfg: Config, data: dict) -> tuple[dict, set[str]]:
     ["mask-rcnn_localvmamba-tiny_fpn_1x_coco", "mask-rcnn_localvim-tiny_simple-fpn_lsj-25e_coco"],
 )
 def test_detectors_train(name: str) -> None:
-    losses, moved = train_step(shallow(load(name)), detection_batch(64, 96, 80))
+    torch.manual_seed(0)
+    losses, moved = train_step(build(shallow(load(name))), detection_batch(64, 96, 80))
     assert {"loss_rpn_cls", "loss_cls", "loss_bbox", "loss_mask"} <= set(losses)
     assert "backbone.stem.conv.weight" in moved
     assert any(n.endswith("combine.expand.weight") for n in moved)
@@ -106,11 +120,32 @@ def test_detectors_train(name: str) -> None:
     "name", ["localvmamba-tiny_8xb128_in1k", "localvim-tiny-middle-cls_8xb128_in1k", *DEMOS]
 )
 def test_classifiers_train(name: str) -> None:
+    torch.manual_seed(0)
     cfg = shallow(load(name))
-    _, moved = train_step(cfg, classification_batch(48, cfg.model.head.num_classes))
+    _, moved = train_step(build(cfg), classification_batch(48, cfg.model.head.num_classes))
     assert {"head.fc.weight", "backbone.stem.conv.weight"} <= moved
     if name == "localvmamba-search-demo_shapes":
         assert sum(n.endswith("combine.alpha") for n in moved) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "upernet_localvmamba-tiny_8xb2-160k_ade20k-512x512",
+        "upernet_localvim-tiny_8xb2-160k_ade20k-512x512",
+    ],
+)
+def test_segmentors_train_and_predict(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(shallow(load(name)))
+    losses, moved = train_step(model, segmentation_batch(64, 96, 150, count=2))
+    assert {"decode.loss_ce", "aux.loss_ce"} <= set(losses)
+    parameters = {n for n, _ in model.named_parameters() if n.startswith("backbone.")}
+    assert parameters <= moved, "every layer gives the head something"
+    (prediction,) = model.eval().test_step(segmentation_batch(65, 83, 150))
+    assert prediction.pred_sem_seg.data.shape == (1, 65, 83)
+    assert prediction.seg_logits.data.isfinite().all()
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("upernet")])

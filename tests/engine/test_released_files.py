@@ -14,6 +14,7 @@ from mmquad.engine.releases import RELEASES
 from mmquad.engine.zoo import read_metafiles
 
 sys.path.append(str(Path(__file__).parents[1] / "backbones"))
+from local_reference import localvmamba_shapes
 from released_families import plainmamba_shapes, random_weights, vim_shapes, vmamba_shapes
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,16 @@ def test_what_is_not_supported_says_why(tmp_path: Path):
     path = saved(tmp_path / "l1_1x.pth", {"state_dict": weights})
     with pytest.raises(
         CheckpointMismatchError, match=r"'spm.stem.0.weight' is not a name(.|\n)*ViT"
+    ):
+        identify_file(path, TABLE)
+
+
+def test_directions_that_no_file_holds_are_told_by_its_name(tmp_path: Path):
+    shapes = localvmamba_shapes(8, [1])
+    path = saved(tmp_path / "local_vssm_small.ckpt", {"state_dict": random_weights(shapes)})
+    with pytest.raises(
+        CheckpointMismatchError,
+        match=r"--arch\)(.|\n)*of that name: LocalVMamba small, configs/\S+/localvmamba-small_",
     ):
         identify_file(path, TABLE)
 

@@ -11,12 +11,10 @@ _base_ = "./localvmamba-demo_shapes.py"
 model = dict(
     backbone=dict(
         arch=dict(
-            dim=8,
             directions=("h h_flip v v_flip w2 w2_flip w7 w7_flip",),
             search=True,
         ),
     ),
-    head=dict(in_channels=64),
 )
 # A search of minutes has to move its weights faster than one of 100 epochs.
 optim_wrapper = dict(
