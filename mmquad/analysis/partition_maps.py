@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -29,30 +30,48 @@ class Partition:
         block: Name of the block in the model, such as ``stages.0.1``.
         scores: Probability that a token is "local", which windows are chosen by, [H, W].
         region: Index of the window that each token is read with, int, [H, W]: 0-3 for coarse
-            windows, 4-19 for the fine windows of the chosen one.
+            windows, 4-19 for the fine windows of a chosen one, 20-83 for those of a third level.
+        windows: Number of coarse windows, where the fine ones begin.
     """
 
     block: str
     scores: np.ndarray
     region: np.ndarray
+    windows: int = 4
 
     @property
     def chosen(self) -> np.ndarray:
-        """Tokens of the chosen window, bool, [H, W]."""
-        return self.region >= 4
+        """Tokens of the chosen windows, bool, [H, W]."""
+        return self.region >= self.windows
 
 
-def regions(scan: QuadScan, height: int, width: int, window: int) -> np.ndarray:
-    """Window that each token is read with when coarse window ``window`` (0-3) is chosen, [H, W].
+def regions(scan: QuadScan, height: int, width: int, window: int | Sequence[int]) -> np.ndarray:
+    """Window that each token is read with when some are chosen, [H, W].
+
+    Args:
+        scan: The quadtree.
+        height: Of the map.
+        width: Of the map.
+        window: Where the selector's weight is 1: coarse windows, and with three levels
+            ``Q + 4 q + i`` for part i of coarse window q.
 
     Example:
         >>> regions(QuadScan(), 4, 4, window=0)[:2].tolist()
         [[4, 5, 1, 1], [8, 9, 1, 1]]
     """
-    row, column = _quarters(height), _quarters(width)
-    coarse = 2 * (row // 2)[:, None] + column // 2
-    fine = 4 * row[:, None] + column + 4
-    shifted = np.where(coarse == window, fine, coarse)
+    chosen: np.ndarray = np.ones((height, width), dtype=bool)
+    shifted: np.ndarray = np.zeros((height, width), dtype=int)
+    place = shifted
+    start = 0
+    for i in range(scan.levels):
+        level = scan.coarse_level + i
+        row, column = _parts(height, level)[:, None], _parts(width, level)
+        raster = 2**level * row + column
+        shifted = np.where(chosen, start + raster, shifted)
+        # The weight counts coarse windows in raster order, then the four parts of each of them.
+        place = 4 * place + 2 * (row % 2) + column % 2 if i else raster
+        chosen = chosen & np.isin(place + (scan.windows if i else 0), window)
+        start += 4**level
     # the windows are those of the rolled map: roll them back to the image
     back = tuple(-amount for amount in scan.amounts(height, width))
     return np.roll(shifted, back, axis=(0, 1))
@@ -87,11 +106,12 @@ def record_partitions(model: nn.Module) -> Iterator[list[list[Partition]]]:
             tables = scan.tables(height, width, x.device)
             probability = selector.score_map(x, tables).exp().view(-1, height, width)
         scores = probability.float().cpu().numpy()
+        chosen = weight.detach().gt(0.5).cpu().numpy()
         block = name.split("backbone.")[-1].removesuffix(".mixer.selector")
         records.append(
             [
-                Partition(block, score, regions(scan, height, width, window))
-                for score, window in zip(scores, weight.argmax(1).tolist(), strict=True)
+                Partition(block, score, regions(scan, height, width, row.tolist()), scan.windows)
+                for score, row in zip(scores, map(np.flatnonzero, chosen), strict=True)
             ]
         )
 
@@ -157,18 +177,19 @@ def draw_partition_sheet(
     return np.vstack(rows)
 
 
-def _quarters(length: int) -> np.ndarray:
-    """Quarter (0-3) of every position of an axis, cut as in :mod:`mmquad.scans.quad`."""
-    half = (length + 1) // 2
-    cuts = [(half + 1) // 2, half, half + (length - half + 1) // 2]
-    return np.searchsorted(cuts, np.arange(length), side="right")
+def _parts(length: int, level: int) -> np.ndarray:
+    """For every position of an axis its part of ``2 ** level``, cut as in mmquad.scans.quad."""
+    cuts = [0, length]
+    for _ in range(level):
+        cuts = sorted([*cuts, *((a + b + 1) // 2 for a, b in pairwise(cuts))])
+    return np.searchsorted(cuts[1:-1], np.arange(length), side="right")
 
 
 def _draw_windows(panel: np.ndarray, partition: Partition) -> np.ndarray:
     size = panel.shape[1::-1]
-    region = cv2.resize(partition.region.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    region = cv2.resize(partition.region.astype(np.uint16), size, interpolation=cv2.INTER_NEAREST)
     drawn = (panel * 0.75).astype(np.uint8)
-    chosen = region >= 4
+    chosen = region >= partition.windows
     drawn[chosen] = (0.75 * panel[chosen] + 0.25 * np.array(_CHOSEN)).astype(np.uint8)
     edges = np.zeros(region.shape, dtype=bool)
     edges[1:] |= region[1:] != region[:-1]

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from mmquad.analysis.figure_files import write_figure
 from mmquad.scans import CrossScan, FixedScan, LocalScan, QuadScan, SnakeScan
-from mmquad.scans.quad import WINDOWS
 
 __all__ = ["EXAMPLE_SCANS", "draw_scan_paths", "scan_paths"]
 
@@ -35,16 +34,21 @@ def scan_paths(scan: FixedScan | QuadScan, height: int, width: int) -> dict[str,
     Positions that hold no token are -1.
 
     Raises:
-        ValueError: The scan reads other tokens than those of the grid (a class token).
+        ValueError: The scan reads other tokens than those of the grid (a class token), or is a
+            quadtree of three levels, whose sequences are too many.
     """
     device = torch.device("cpu")
     if isinstance(scan, QuadScan):
+        if scan.levels != 2:
+            raise ValueError(f"expected a quadtree of two levels, got {scan}")
         tables = scan.tables(height, width, device)
         coarse, fine = tables.order[0, 0], tables.order[1, 0]
         window = tables.window[coarse]
+        quarters = scan.windows == len(_QUARTERS)
+        names = _QUARTERS if quarters else [f"window {q}" for q in range(scan.windows)]
         return {
-            f"{_QUARTERS[q]} chosen": torch.where(window == q, fine, coarse).numpy()
-            for q in range(WINDOWS)
+            f"{name} chosen": torch.where(window == q, fine, coarse).numpy()
+            for q, name in enumerate(names)
         }
     if scan.num_tokens(height, width) != height * width:
         raise ValueError(

@@ -94,6 +94,8 @@ def _cross(ssm: SelectiveSSM, grid: Tensor) -> Tensor:
 
 
 def _quad(ssm: SelectiveSSM, grid: Tensor, scan: QuadScan, weight: Tensor) -> Tensor:
+    if scan.coarse_level != 1 or scan.levels != 2:
+        raise ValueError(f"there is no unfused form of {scan}: take two levels of 2 x 2 windows")
     height, width = grid.shape[2:]
     if height % 4 or width % 4:
         raise ValueError(f"the published partition needs multiples of 4, got {height}x{width}")

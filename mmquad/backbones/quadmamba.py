@@ -12,7 +12,7 @@ from mmquad.backbones.base import named_setting
 from mmquad.backbones.hierarchical import HierarchicalBackbone
 from mmquad.layers import ConvDownsample, ConvStem, MixerBlock, QuadMixer, ScanMixer
 from mmquad.registry import MODELS
-from mmquad.scans import CrossScan, QuadScan
+from mmquad.scans import CrossScan, LocalScan, QuadScan
 from mmquad.scans.quad import SHIFT_CYCLE
 
 __all__ = ["QUADMAMBA_ARCHS", "QUADTREES", "QuadMamba", "QuadMambaArch", "Quadtree"]
@@ -48,12 +48,32 @@ QUADMAMBA_ARCHS = {
 
 
 class Quadtree(NamedTuple):
-    """How the quadtree scan behaves; see :class:`mmquad.scans.QuadScan`."""
+    """How the quadtree stages read their maps; docs/ablations.md has a config for each.
+
+    Attributes:
+        nested: Fine windows stay inside their coarse one, as in the paper's text.
+        use_context: The score predictor sees the averages of the windows (eq. 5-6).
+        scores_follow_shift: Scores are averaged over the windows of the shifted map.
+        shift_by_height: Both roll amounts come from the map's height.
+        shifts: Signs of the roll (rows, columns) of every second block of a stage, in turn over the
+            whole network; ``((0, 0),)`` for no shift at all.
+        coarse_level: Coarse windows are the map halved this often, fine ones once more.
+        levels: 2, or 3 for a choice inside the chosen window; see :class:`mmquad.scans.QuadScan`.
+        top_k: Coarse windows to choose.
+        fixed_window: Not a quadtree but fixed windows of this many tokens a side, read row by row
+            and visited in raster order, forwards and backwards (K = 2 as a quadtree has); 0: no
+            windows, rows only. Nothing is learned, shifted, or affected by the other settings.
+    """
 
     nested: bool = True
     use_context: bool = True
     scores_follow_shift: bool = True
     shift_by_height: bool = False
+    shifts: tuple[tuple[int, int], ...] = SHIFT_CYCLE
+    coarse_level: int = 1
+    levels: int = 2
+    top_k: int = 1
+    fixed_window: int | None = None
 
 
 QUADTREES = {
@@ -106,9 +126,9 @@ class QuadMamba(HierarchicalBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         size = named_setting("arch", arch, QUADMAMBA_ARCHS, QuadMambaArch)
-        tree = named_setting("quadtree", quadtree, QUADTREES, Quadtree)
+        tree = _checked(named_setting("quadtree", quadtree, QUADTREES, Quadtree))
         dims = [size.dim * 2**i for i in range(len(size.depths))]
-        shifts = _shifts(size)
+        shifts = _shifts(size, tree.shifts)
 
         def block(i: int, j: int, drop_path: float) -> MixerBlock:
             shift = shifts[i][j] if i in size.quad_stages else None
@@ -136,15 +156,39 @@ class QuadMamba(HierarchicalBackbone):
         return {"quadtree": next((k for k, v in QUADTREES.items() if v == tree), tree._asdict())}
 
 
-def _shifts(size: QuadMambaArch) -> list[list[tuple[int, int]]]:
+def _checked(tree: Quadtree) -> Quadtree:
+    """The same, with shifts as tuples also if a config gave lists.
+
+    Raises:
+        ValueError: Shifts are no signs, or settings contradict each other.
+    """
+    shifts = [tuple(shift) for shift in tree.shifts]
+    if not shifts or any(len(s) != 2 or not set(s) <= {-1, 0, 1} for s in shifts):
+        raise ValueError(
+            "quadtree.shifts must be pairs of -1, 0 and 1, at least one, such as ((1, 1),), or "
+            f"((0, 0),) for no shift; got {shifts}"
+        )
+    tree = tree._replace(shifts=tuple((down, right) for down, right in shifts))
+    if tree.fixed_window is not None:
+        others = [
+            name
+            for name, default in Quadtree._field_defaults.items()
+            if name != "fixed_window" and getattr(tree, name) != default
+        ]
+        if tree.fixed_window < 0 or others:
+            raise ValueError(
+                "quadtree.fixed_window must be a side of at least 0 tokens, without other settings;"
+                f" got {tree.fixed_window} and {others}"
+            )
+    return tree
+
+
+def _shifts(size: QuadMambaArch, cycle: tuple[tuple[int, int], ...]) -> list[list[tuple[int, int]]]:
     """Shift signs of every block: each second block of a stage, cycling over the whole network."""
     shifts, before = [], 0
     for depth in size.depths:
         shifts.append(
-            [
-                SHIFT_CYCLE[(before + j) // 2 % len(SHIFT_CYCLE)] if j % 2 else (0, 0)
-                for j in range(depth)
-            ]
+            [cycle[(before + j) // 2 % len(cycle)] if j % 2 else (0, 0) for j in range(depth)]
         )
         before += depth
     return shifts
@@ -156,5 +200,16 @@ def _mixer(
     inner_dim, dt_rank = int(dim * size.ssm_ratio), -(-dim // 16)
     if shift is None:
         return ScanMixer(dim, inner_dim, size.d_state, dt_rank, CrossScan())
-    scan = QuadScan(shift, tree.nested, tree.scores_follow_shift, tree.shift_by_height)
-    return QuadMixer(dim, inner_dim, size.d_state, dt_rank, scan, tree.use_context)
+    if tree.fixed_window is not None:
+        window = f"w{tree.fixed_window}" if tree.fixed_window else "h"
+        fixed = LocalScan((window, f"{window}_flip"), padded=False)
+        return ScanMixer(dim, inner_dim, size.d_state, dt_rank, fixed)
+    scan = QuadScan(
+        shift=shift,
+        nested=tree.nested,
+        scores_follow_shift=tree.scores_follow_shift,
+        shift_by_height=tree.shift_by_height,
+        coarse_level=tree.coarse_level,
+        levels=tree.levels,
+    )
+    return QuadMixer(dim, inner_dim, size.d_state, dt_rank, scan, tree.use_context, tree.top_k)

@@ -78,6 +78,10 @@ class QuadMixer(ScanMixer):
         dt_rank: Rank R of the step-size projection.
         scan: The quadtree, with this block's shift.
         use_context: See :class:`WindowSelector`.
+        top_k: Windows to choose; see :class:`WindowSelector`.
+
+    Raises:
+        ValueError: There are fewer windows than are to be chosen.
     """
 
     def __init__(
@@ -88,16 +92,20 @@ class QuadMixer(ScanMixer):
         dt_rank: int,
         scan: QuadScan,
         use_context: bool = True,
+        top_k: int = 1,
     ) -> None:
         super().__init__(dim, inner_dim, d_state, dt_rank, scan)
-        self.selector = WindowSelector(inner_dim, use_context)
+        if top_k > scan.windows:
+            raise ValueError(f"top_k must be at most the {scan.windows} windows, got {top_k}")
+        self.selector = WindowSelector(inner_dim, use_context, top_k=top_k)
 
     def mix(self, x: Tensor) -> Tensor:
         assert isinstance(self.scan, QuadScan)
         height, width = x.shape[1:3]
         weight = self.selector(x, self.scan)
-        if not self.scan.nested:
-            # The released order sums tokens at some positions: no permutation, no fused op.
+        if not self.scan.fused:
+            # The released order sums tokens at some positions: no permutation. Three levels mix
+            # three orders. The fused op does neither.
             ys = self.ssm(self.scan.to_sequences(x, weight))
             return self.scan.to_grid(ys, weight, height, width)
         tables = self.scan.tables(height, width, x.device)

@@ -1,33 +1,47 @@
 """Which quadtree window deserves the fine order (QuadMamba, arXiv:2410.06806, eq. 4-8)."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmquad.scans.quad import QuadScan, QuadTables
+from mmquad.scans.quad import CHILDREN, QuadScan, QuadTables
 
 __all__ = ["WindowSelector"]
 
 
 class WindowSelector(nn.Module):
-    """Scores the four coarse windows from the tokens and chooses one, differentiably.
+    """Scores the coarse windows from the tokens and chooses one, or K, differentiably.
 
     While training, the choice is a hard Gumbel-softmax sample; in evaluation it is the best score,
-    without noise. In both, the gradient is that of the softmax (straight through).
+    without noise. In both, the gradient is that of the softmax (straight through). K > 1 windows
+    are chosen one after another, each by the same rule among those that are left: in training a
+    sample without replacement, in evaluation the K best; the gradient is that of the sum of the K
+    softmaxes.
+
+    With three levels, one fine window of every coarse one is chosen in the same way; it matters,
+    and gets a gradient, where the coarse one has been chosen.
 
     Args:
         dim: Channels D of the tokens.
         use_context: Replace half of the embedding by its average over each window, interpolated
             (eq. 5-6). It adds no parameters.
         temperature: Of the softmax.
+        top_k: Coarse windows to choose, K; on grids that occupy fewer, all of them.
     """
 
-    def __init__(self, dim: int, use_context: bool = True, temperature: float = 1.0) -> None:
+    def __init__(
+        self, dim: int, use_context: bool = True, temperature: float = 1.0, top_k: int = 1
+    ) -> None:
         super().__init__()
         if dim % 4:
             raise ValueError(f"dim must be a multiple of 4 (two halvings), got {dim}")
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}")
         self.use_context = use_context
         self.temperature = temperature
+        self.top_k = top_k
         self.embed = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.head = nn.Sequential(
             nn.Linear(dim, dim // 2),
@@ -38,21 +52,39 @@ class WindowSelector(nn.Module):
         )
 
     def forward(self, x: Tensor, scan: QuadScan) -> Tensor:
-        """Tokens ``[B, H, W, D]`` -> 1 for the chosen window, 0 for the others, ``[B, 4]``."""
-        scores = self.window_scores(x, scan)
+        """Tokens ``[B, H, W, D]`` -> 1 for chosen windows, 0 for the others, ``[B, Q]``.
+
+        With three levels ``[B, Q + 4 Q]``: the fine windows follow the coarse ones.
+        """
+        height, width = x.shape[1:3]
+        tables = scan.tables(height, width, x.device)
+        score = self.score_map(x, tables)
+        count = min(self.top_k, scan.occupied_windows(height, width))
+        weight = self._choose(_average(score, tables.mean, tables.occupied), count)
+        if tables.fine is None:
+            return weight
+        scores = _average(score, tables.fine.mean, tables.fine.occupied)
+        parts = self._choose(scores.unflatten(1, (-1, CHILDREN)), 1)
+        return torch.cat([weight, parts.flatten(1)], dim=1)
+
+    def _choose(self, scores: Tensor, count: int) -> Tensor:
+        """1 for ``count`` of the scores along the last axis and 0 for the others."""
         noise = -torch.empty_like(scores).exponential_().log() if self.training else 0
-        soft = ((scores + noise) / self.temperature).softmax(-1)
-        hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
-        # Grouped so that the value is exactly 0 or 1.
-        return hard + (soft - soft.detach())
+        scores = (scores + noise) / self.temperature
+        weights: list[Tensor] = []
+        for _ in range(count):
+            if weights:
+                scores = scores.masked_fill(weights[-1] > 0.5, float("-inf"))
+            soft = scores.softmax(-1)
+            hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
+            # Grouped so that the value is exactly 0 or 1.
+            weights.append(hard + (soft - soft.detach()))
+        return functools.reduce(torch.add, weights)
 
     def window_scores(self, x: Tensor, scan: QuadScan) -> Tensor:
-        """Mean locality score of each window, ``[B, 4]``; minus infinity for an empty window."""
+        """Mean locality score of each coarse window, ``[B, Q]``; minus infinity if it is empty."""
         tables = scan.tables(x.shape[1], x.shape[2], x.device)
-        score = self.score_map(x, tables)
-        mean = tables.mean.to(score.dtype)
-        scores = (score[..., None] * mean).sum(1)
-        return scores.masked_fill(~tables.occupied, float("-inf"))
+        return _average(self.score_map(x, tables), tables.mean, tables.occupied)
 
     def score_map(self, x: Tensor, tables: QuadTables) -> Tensor:
         """Log-probability of "local" for every token, ``[B, L]``, in row-major order."""
@@ -66,3 +98,9 @@ class WindowSelector(nn.Module):
         # Averages over thousands of tokens tie in bfloat16, and autocast widens on GPUs only.
         dtype = torch.promote_types(logits.dtype, torch.float32)
         return logits.log_softmax(-1, dtype=dtype)[..., 0]
+
+
+def _average(score: Tensor, mean: Tensor, occupied: Tensor) -> Tensor:
+    """Means of a map of scores ``[B, L]`` over windows; minus infinity for those without tokens."""
+    scores = (score[..., None] * mean.to(score.dtype)).sum(1)
+    return scores.masked_fill(~occupied, float("-inf"))

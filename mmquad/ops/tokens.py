@@ -15,7 +15,10 @@ exact gradient of the straight-through mask that picked (arXiv:2410.06806, eq. 9
 They require that both orders give every window the same positions, so that for 0/1 weights the
 result is again a permutation. :func:`gather_tokens_masked` and :func:`merge_tokens_masked` are the
 two lines above as they stand: the reference, and the only choice for orders without that property.
+:func:`gather_tokens_mixed` and :func:`merge_tokens_mixed` are the same for more than two orders.
 """
+
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +27,11 @@ from torch import Tensor
 __all__ = [
     "gather_tokens",
     "gather_tokens_masked",
+    "gather_tokens_mixed",
     "gather_tokens_windowed",
     "merge_tokens",
     "merge_tokens_masked",
+    "merge_tokens_mixed",
     "merge_tokens_windowed",
     "read_directions",
     "return_directions",
@@ -269,16 +274,41 @@ def gather_tokens_masked(
     x: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
     """``P_fine (m x) + P_coarse ((1 - m) x)``; arguments of :func:`gather_tokens_windowed`."""
-    mask = weight[:, window, None].to(x.dtype)  # [B, L, 1]
-    fine = gather_tokens(mask * x, index[FINE, None], inverse[FINE, None])
-    return fine + gather_tokens((1 - mask) * x, index[COARSE, None], inverse[COARSE, None])
+    return gather_tokens_mixed(x, _masks(weight, window), index, inverse)
 
 
 def merge_tokens_masked(
     y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
     """``m P_fine^T y + (1 - m) P_coarse^T y``; arguments of :func:`merge_tokens_windowed`."""
-    mask = weight[:, window, None].to(y.dtype)
-    fine = merge_tokens(y, index[FINE, None], inverse[FINE, None])
-    coarse = merge_tokens(y, index[COARSE, None], inverse[COARSE, None])
-    return mask * fine + (1 - mask) * coarse
+    return merge_tokens_mixed(y, _masks(weight, window), index, inverse)
+
+
+def _masks(weight: Tensor, window: Tensor) -> Tensor:
+    fine = weight[:, window]
+    return torch.stack([1 - fine, fine])
+
+
+def gather_tokens_mixed(x: Tensor, masks: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """``sum_s P_s (m_s x)``: tokens ``[B, L, D]`` in any number of orders -> ``[B, L, K, D]``.
+
+    Args:
+        x: ``[B, L, D]``.
+        masks: How much of each token goes into each order, ``[S, B, L]``; differentiable.
+        index: ``[S, K, L]``.
+        inverse: Their inverses, ``[S, K, L]``.
+    """
+    parts = [
+        gather_tokens(mask[..., None].to(x.dtype) * x, index[s, None], inverse[s, None])
+        for s, mask in enumerate(masks.unbind())
+    ]
+    return functools.reduce(torch.add, parts)
+
+
+def merge_tokens_mixed(y: Tensor, masks: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """``sum_s m_s P_s^T y``: the adjoint of :func:`gather_tokens_mixed`, ``[B, L, D]``."""
+    parts = [
+        mask[..., None].to(y.dtype) * merge_tokens(y, index[s, None], inverse[s, None])
+        for s, mask in enumerate(masks.unbind())
+    ]
+    return functools.reduce(torch.add, parts)

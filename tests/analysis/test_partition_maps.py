@@ -37,10 +37,41 @@ def test_regions_are_the_windows_of_the_scan(size: tuple[int, int], shift: tuple
         assert runs == len(np.unique(region))
 
 
-def small_backbone() -> QuadMamba:
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("levels", [2, 3])
+@pytest.mark.parametrize("size", [(16, 16), (9, 19), (3, 40)])
+def test_regions_of_any_choice_are_read_one_after_another(size, levels: int, level: int):
+    scan = QuadScan((1, -1), coarse_level=level, levels=levels)
+    windows = scan.windows
+    weight = torch.zeros(windows * (1 if levels == 2 else 5))
+    weight[: (windows + 1) // 2] = 1
+    weight[windows + 3 :: 4] = 1  # the last part of every window
+    region = regions(scan, *size, weight.nonzero()[:, 0].tolist()).ravel()
+    tokens = torch.arange(1.0, size[0] * size[1] + 1).view(1, *size, 1)
+    order = scan.to_sequences(tokens, weight[None])[0, :, 0, 0].long() - 1
+    runs = 1 + np.count_nonzero(np.diff(region[order]))
+    assert runs == len(np.unique(region))
+    if size == (16, 16):  # every window holds tokens
+        chosen = (windows + 1) // 2
+        finest = chosen if levels == 3 else 0
+        assert runs == (windows - chosen) + 4 * chosen + 3 * finest
+        assert np.count_nonzero(region >= windows) == 256 * chosen // windows
+
+
+def test_partitions_of_several_windows():
+    backbone = small_backbone({"top_k": 2, "levels": 3})
+    (partitions,) = image_partitions(backbone, torch.randn(1, 3, 128, 128))
+    for partition in partitions:
+        assert partition.chosen.mean() == 0.5
+        finest = partition.region >= 4 + 16
+        assert finest.mean() == 0.125
+        assert len(np.unique(partition.region)) == 2 + 2 * 3 + 2 * 4
+
+
+def small_backbone(quadtree: dict | str = "paper") -> QuadMamba:
     torch.manual_seed(0)
     arch = {"dim": 8, "depths": (2, 1), "ssm_ratio": 1.0}
-    return QuadMamba(arch, out_indices=(0, 1)).eval()
+    return QuadMamba(arch, out_indices=(0, 1), quadtree=quadtree).eval()
 
 
 def test_partitions_are_those_the_forward_pass_chose():

@@ -70,6 +70,12 @@ PYRAMID_CHANNELS, LAYER_CHANNELS = (8, 16, 32, 64), (12, 12, 12, 12)
 ALL = (0, 1, 2, 3)
 BACKBONES = {
     "quadmamba": Case(QuadMamba, {"arch": SMALL}, PYRAMID_CHANNELS, pyramid),
+    "quadmamba-three-level": Case(
+        QuadMamba,
+        {"arch": SMALL, "quadtree": {"levels": 3, "top_k": 2}},
+        PYRAMID_CHANNELS,
+        pyramid,
+    ),
     "quadmamba-released": Case(
         QuadMamba, {"arch": STATES, "quadtree": "released"}, PYRAMID_CHANNELS, pyramid
     ),

@@ -8,7 +8,13 @@ from torch.nn import functional as F
 from mmquad.layers import QuadMixer, ScanMixer
 from mmquad.scans import CrossScan, FixedScan, QuadScan
 
-SCANS = [CrossScan(), QuadScan((1, -1)), QuadScan((1, 1), nested=False)]
+SCANS = {
+    "cross": CrossScan(),
+    "quad": QuadScan((1, -1)),
+    "quad-released": QuadScan((1, 1), nested=False),
+    "quad-sixteen-windows": QuadScan((1, 1), coarse_level=2),
+    "quad-three-levels": QuadScan((1, 1), levels=3),
+}
 
 
 def make_mixer(scan: FixedScan | QuadScan) -> ScanMixer:
@@ -31,7 +37,7 @@ def step_by_step(mixer: ScanMixer, x: Tensor) -> Tensor:
     return mixer.out_proj(mixer.norm(mixer.scan.to_grid(ys, *chosen, height, width)))
 
 
-@pytest.mark.parametrize("scan", SCANS, ids=["cross", "quad", "quad-released"])
+@pytest.mark.parametrize("scan", SCANS.values(), ids=SCANS)
 @pytest.mark.parametrize("size", [(9, 12), (1, 5), (16, 8)])
 def test_a_mixer_is_its_steps(size: tuple[int, int], scan: FixedScan | QuadScan) -> None:
     mixer = make_mixer(scan)
