@@ -1,0 +1,11 @@
+r"""QuadMamba-T, fixed windows of 28 x 28 tokens in stage 1.
+
+tools/dist_train.sh \
+    configs/mmpretrain/quadmamba/ablations/quadmamba-tiny_stage1-window28_8xb128_in1k.py 8
+
+Published: top-1 accuracy 72.9 (QuadMamba, NeurIPS 2024, arXiv 2410.06806, Table 4).
+"""
+
+_base_ = "quadmamba-tiny_stage1-quadtree_8xb128_in1k.py"
+
+model = dict(backbone=dict(quadtree=dict(fixed_window=28)))
