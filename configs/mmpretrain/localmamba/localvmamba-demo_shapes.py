@@ -25,7 +25,7 @@ model = dict(
 max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(optimizer=dict(lr=8e-4), clip_grad=dict(max_norm=5.0))
+optim_wrapper = dict(optimizer=dict(lr=8e-4), clip_grad=dict(_delete_=True, max_norm=5.0))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
