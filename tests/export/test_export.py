@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmquad.backbones import PlainMamba, QuadMamba, Vim, VMamba
+from mmquad.backbones import LocalVim, LocalVMamba, PlainMamba, QuadMamba, Vim, VMamba
 from mmquad.export import (
     check_onnx,
     check_program,
@@ -30,6 +30,13 @@ BACKBONES = {
     "quadmamba-released": lambda: QuadMamba(QUAD, out_indices=(0, 1), quadtree="released"),
     "vmamba": lambda: VMamba(SIZE, out_indices=(0, 1)),
     "vim": lambda: Vim({"dim": 16, "depth": 1}, out_indices=(0,)),
+    "localvmamba": lambda: LocalVMamba(
+        {"dim": 8, "depths": (1, 1), "directions": ["h v_flip w2 w7_flip"]}, out_indices=(0, 1)
+    ),
+    "localvim": lambda: LocalVim({"dim": 16, "depth": 1}, out_indices=(0,)),
+    "quadmamba-three-levels": lambda: QuadMamba(
+        QUAD, out_indices=(0, 1), quadtree={"levels": 3, "top_k": 2}
+    ),
     "plainmamba": lambda: PlainMamba({"dim": 16, "depth": 1}, out_indices=(0,)),
 }
 SIZES = [(64, 64), (50, 71)]
