@@ -12,7 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ENVIRONMENT_VARIABLE", "Backend", "BackendSet", "requested_backend", "use_backend"]
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "Backend",
+    "BackendSet",
+    "no_reasons",
+    "requested_backend",
+    "use_backend",
+]
 
 ENVIRONMENT_VARIABLE = "MMQUAD_BACKEND"
 AUTO = "auto"
@@ -20,6 +27,11 @@ AUTO = "auto"
 # Innermost last. A plain list because torch.compile can guard on one and not on a ContextVar; the
 # choice is therefore per process, not per thread.
 _context_choices: list[str] = []
+
+
+def no_reasons(**inputs: Any) -> list[str]:
+    """Nothing is in the way, here or with any inputs."""
+    return []
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,8 @@ class Backend:
     summary: str
     forward: Callable[..., Any]
     backward: Callable[..., Any]
-    unavailable: Callable[[], list[str]]
-    unsupported: Callable[..., list[str]]
+    unavailable: Callable[[], list[str]] = no_reasons
+    unsupported: Callable[..., list[str]] = no_reasons
     only_by_name: Callable[[], bool] = lambda: False
 
 

@@ -18,14 +18,6 @@ from mmquad.ops.causal_conv1d.pytorch import causal_conv1d_backward_pytorch, cau
 __all__ = ["BACKENDS", "causal_conv1d_op"]
 
 
-def _nothing() -> list[str]:
-    return []
-
-
-def _anything(**inputs: Tensor | None) -> list[str]:
-    return []
-
-
 # Models name a backend for their scans (native, chunked); the convolution need not have it.
 BACKENDS = BackendSet(
     "causal_conv1d",
@@ -36,8 +28,6 @@ BACKENDS = BackendSet(
             summary="one convolution on channels-last memory, any device",
             forward=causal_conv1d_pytorch,
             backward=causal_conv1d_backward_pytorch,
-            unavailable=_nothing,
-            unsupported=_anything,
         ),
         Backend(
             name="causal_conv1d",

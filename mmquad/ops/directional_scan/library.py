@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mmquad.ops.backend import Backend, BackendSet
+from mmquad.ops.backend import Backend, BackendSet, no_reasons
 from mmquad.ops.directional_scan.composed import Gradients, composed_backward, composed_forward
 from mmquad.ops.directional_scan.cuda import (
     CHUNK as CUDA_CHUNK,
@@ -39,7 +39,7 @@ from mmquad.ops.selective_scan.chunked import (
     selective_scan_backward_chunked,
     selective_scan_chunked,
 )
-from mmquad.ops.selective_scan.library import selective_scan_flops
+from mmquad.ops.selective_scan.library import accumulation_dtype, selective_scan_flops
 from mmquad.ops.selective_scan.mamba_ssm import (
     mamba_ssm_unavailable,
     mamba_ssm_unsupported,
@@ -53,7 +53,7 @@ from mmquad.ops.selective_scan.reference import (
 from mmquad.ops.selective_scan.triton_launch import chunk_length
 from mmquad.ops.triton import interpreting, triton_unavailable
 
-__all__ = ["BACKENDS", "DirectionalBackend", "accumulation_dtype", "directional_scan_op"]
+__all__ = ["BACKENDS", "DirectionalBackend", "directional_scan_op"]
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,6 @@ class DirectionalBackend(Backend):
         return self.chunk(positions) if callable(self.chunk) else self.chunk
 
 
-def _nothing() -> list[str]:
-    return []
-
-
-def _anything(**inputs: Any) -> list[str]:
-    return []
-
-
 def _mamba_ssm_unsupported(**inputs: Any) -> list[str]:
     x, A, order = inputs["x"], inputs["A"], inputs["order"]
     shape = (x.shape[0], A.shape[0] * x.shape[2], order.shape[2])
@@ -94,8 +86,8 @@ def _composed(
     summary: str,
     scan: Callable[..., Any],
     scan_backward: Callable[..., Any],
-    unavailable: Callable[[], list[str]] = _nothing,
-    unsupported: Callable[..., list[str]] = _anything,
+    unavailable: Callable[[], list[str]] = no_reasons,
+    unsupported: Callable[..., list[str]] = no_reasons,
 ) -> DirectionalBackend:
     def forward(*arguments: Any) -> Tensor:
         return composed_forward(scan, *arguments[:-1])
@@ -169,11 +161,6 @@ BACKENDS = BackendSet(
         ),
     ],
 )
-
-
-def accumulation_dtype(x: Tensor) -> torch.dtype:
-    """What everything but the tokens is computed in."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _backend(name: str) -> DirectionalBackend:

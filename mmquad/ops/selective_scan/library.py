@@ -37,15 +37,7 @@ from mmquad.ops.selective_scan.triton_scan import (
 )
 from mmquad.ops.triton import interpreting, triton_unavailable
 
-__all__ = ["BACKENDS", "selective_scan_flops", "selective_scan_op"]
-
-
-def _always_available() -> list[str]:
-    return []
-
-
-def _anything(**inputs: Tensor) -> list[str]:
-    return []
+__all__ = ["BACKENDS", "accumulation_dtype", "selective_scan_flops", "selective_scan_op"]
 
 
 BACKENDS = BackendSet(
@@ -76,8 +68,6 @@ BACKENDS = BackendSet(
             summary="vectorised PyTorch, two-level chunks, any device",
             forward=selective_scan_chunked,
             backward=selective_scan_backward_chunked,
-            unavailable=_always_available,
-            unsupported=_anything,
         ),
         Backend(
             name="reference",
@@ -85,8 +75,6 @@ BACKENDS = BackendSet(
             summary="the equations token by token in PyTorch, any device; slow",
             forward=selective_scan_reference,
             backward=selective_scan_backward_reference,
-            unavailable=_always_available,
-            unsupported=_anything,
         ),
         Backend(
             name="mamba_ssm",
@@ -101,8 +89,9 @@ BACKENDS = BackendSet(
 )
 
 
-def _accumulation_dtype(u: Tensor) -> torch.dtype:
-    return torch.float64 if u.dtype == torch.float64 else torch.float32
+def accumulation_dtype(tokens: Tensor) -> torch.dtype:
+    """What both scans compute in, whatever the dtype of the tokens."""
+    return torch.float64 if tokens.dtype == torch.float64 else torch.float32
 
 
 def _without_autocast(device: torch.device) -> torch.autocast:
@@ -136,7 +125,7 @@ def selective_scan_op(
 ) -> tuple[Tensor, Tensor]:
     if u.device.type == "cpu" and backend == "chunked":
         suggest_native()
-    dtype = _accumulation_dtype(u)
+    dtype = accumulation_dtype(u)
     with _without_autocast(u.device):
         inputs = _widen(dtype, u, delta, A, B, C, D, delta_bias)
         y, last = BACKENDS[backend].forward(*inputs, delta_softplus)
@@ -157,7 +146,7 @@ def _selective_scan_fake(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     batch, channels, _ = u.shape
-    last = u.new_empty(batch, channels, A.shape[1], dtype=_accumulation_dtype(u))
+    last = u.new_empty(batch, channels, A.shape[1], dtype=accumulation_dtype(u))
     return torch.empty_like(u, dtype=out_dtype), last
 
 
@@ -175,7 +164,7 @@ def selective_scan_backward_op(
     delta_softplus: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dtype = _accumulation_dtype(u)
+    dtype = accumulation_dtype(u)
     with _without_autocast(u.device):
         inputs = _widen(dtype, dy, dlast, u, delta, A, B, C, D, delta_bias)
         gradients = BACKENDS[backend].backward(*inputs, delta_softplus)
