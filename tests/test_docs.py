@@ -1,0 +1,119 @@
+"""What the pages say holds: links, files, commands with their options, names in code."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from pydoc import locate
+
+import pytest
+
+from mmquad import registry
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "configs").glob("*/*/README.md")),
+]
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+REGISTRIES = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that the headings of a page get: GitHub's rule."""
+    text = FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ +(.+)$", text, re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {word.strip().replace(" ", "-") for word in words}
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Shell commands of the page's bash blocks and of its indented ones, as words."""
+    text = page.read_text()
+    blocks = [code for language, code in FENCE.findall(text) if language == "bash"]
+    blocks += re.findall(r"^    +((?:python|bash|make|tools/|pytest) ?.+(?:\\\n.+)*)", text, re.M)
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"\w+=.*", words[0]):  # variables of the command
+            words = words[1:]
+        if words:
+            yield words
+
+
+def options(tool: Path) -> set[str]:
+    """The options of a tool, or of the tool that a script starts."""
+    if tool.suffix == ".sh" and tool.name != "check_gpu.sh":
+        kind = "test" if "_test" in tool.name else "train"
+        tool = tool.with_name(f"{kind}.py")
+    return set(re.findall(r'"?(--[a-z][\w-]+)', tool.read_text())) | {"--help"}
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text())
+    links = re.findall(r'\]\(([^)\s]+)\)|src="([^"]+)"', text)
+    for link in (first or second for first, second in links):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@cache
+def sources() -> str:
+    """All code that reads environment variables."""
+    files = (path for part in ("mmquad", "tools", "kernels") for path in (ROOT / part).rglob("*"))
+    return "".join(p.read_text() for p in files if p.suffix in (".py", ".sh", ".cpp", ".h"))
+
+
+@each_page
+def test_files_and_variables_exist(page: Path) -> None:
+    text = page.read_text()
+    named = re.findall(r"(?<![\w/.])(?:tools|configs|docs|kernels|mmquad|tests)/[\w./-]*\w", text)
+    missing = {name for name in named if not (ROOT / name).exists()}
+    assert missing <= {"mmquad/wheels"}  # of the user's cache
+    assert all(name in sources() for name in re.findall(r"MMQUAD_\w+", text))
+
+
+@each_page
+def test_commands_have_their_tools_and_options(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    variables = set(re.findall(r"^#? *([A-Z]+) *\??=", (ROOT / "Makefile").read_text(), re.M))
+    for words in commands(page):
+        words = words[1:] if words[0] in ("python", "bash") else words
+        if words[0] == "make":
+            assert words[1] in targets, words
+            given = {word.partition("=")[0] for word in words[2:]}
+            assert given <= variables, words
+        elif words[0] == "-m":
+            assert importlib.util.find_spec(words[1]), words
+        elif words[0].startswith("tools/"):
+            known = options(ROOT / words[0])
+            assert {word for word in words if word.startswith("--")} <= known, words
+        elif words[0] == "pytest":
+            assert all((ROOT / word).exists() for word in words[1:]), words
+        else:
+            assert words[0] in ("pip", "cp", "--cfg-options"), words
+
+
+@each_page
+def test_code_names_what_exists(page: Path) -> None:
+    text = page.read_text()
+    for name in set(re.findall(r"mmquad(?:\.[a-zA-Z]\w*)+", text)):
+        is_logger = name == "mmquad.ops.native"
+        assert is_logger or any(name in each for each in REGISTRIES) or locate(name), name
+    for language, code in FENCE.findall(text):
+        nodes = ast.walk(ast.parse(code)) if language == "python" else ()
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, alias.name) for alias in node.names), code
