@@ -13,6 +13,7 @@ from pydoc import locate
 import pytest
 
 from mmquad import registry
+from mmquad.compat import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -26,6 +27,10 @@ REGISTRIES = [value for value in vars(registry).values() if isinstance(value, re
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for each, code in FENCE.findall(page.read_text()) if each == language]
+
+
 def anchors(page: Path) -> set[str]:
     """The names that the headings of a page get: GitHub's rule."""
     text = FENCE.sub("", page.read_text())
@@ -36,10 +41,9 @@ def anchors(page: Path) -> set[str]:
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Shell commands of the page's bash blocks and of its indented ones, as words."""
-    text = page.read_text()
-    blocks = [code for language, code in FENCE.findall(text) if language == "bash"]
-    blocks += re.findall(r"^    +((?:python|bash|make|tools/|pytest) ?.+(?:\\\n.+)*)", text, re.M)
-    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+    indented = r"^    +((?:python|bash|make|tools/|pytest) ?.+(?:\\\n.+)*)"
+    found = blocks(page, "bash") + re.findall(indented, page.read_text(), re.MULTILINE)
+    for line in "\n".join(found).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         while words and re.fullmatch(r"\w+=.*", words[0]):  # variables of the command
             words = words[1:]
@@ -111,9 +115,28 @@ def test_code_names_what_exists(page: Path) -> None:
     for name in set(re.findall(r"mmquad(?:\.[a-zA-Z]\w*)+", text)):
         is_logger = name == "mmquad.ops.native"
         assert is_logger or any(name in each for each in REGISTRIES) or locate(name), name
-    for language, code in FENCE.findall(text):
-        nodes = ast.walk(ast.parse(code)) if language == "python" else ()
-        for node in nodes:
+    for code in blocks(page, "python"):
+        for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(str(node.module))
                 assert all(hasattr(module, alias.name) for alias in node.names), code
+
+
+def config_snippets() -> list[str]:
+    """Python blocks that only set keys."""
+    found = [code for page in PAGES for code in blocks(page, "python")]
+    return [c for c in found if all(isinstance(node, ast.Assign) for node in ast.parse(c).body)]
+
+
+@pytest.mark.parametrize("code", config_snippets(), ids=lambda code: code.split(" ", 1)[0])
+def test_config_snippets_do_what_they_say(code: str, tmp_path: Path) -> None:
+    base = ROOT / "configs/mmdet/quadmamba/mask-rcnn_quadmamba-demo_fpn_shapes.py"
+    hooks = load_config(str(base)).custom_hooks
+    path = tmp_path / "snippet.py"
+    path.write_text(code if "_base_ =" in code else f'_base_ = "{base}"\n{code}')
+    cfg = load_config(str(path))
+    assert "_base_ =" in code or cfg.custom_hooks[: len(hooks)] == hooks
+    used = repr({key: cfg[key] for key in cfg if key != "vis_backends"})  # bases copy these
+    types = re.findall(r'type="([\w.]+)"', code)
+    # Two lines may set the same key, as alternatives: the last one counts.
+    assert all(name in used or code.count("optim_wrapper =") == 2 for name in types)
