@@ -6,7 +6,7 @@ the next one and rotate both terms; here each block rotates the sum: outputs are
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,6 +28,11 @@ from mmquad.scans import LocalScan
 
 __all__ = ["LOCALVIM_ARCHS", "LocalVim", "LocalVimArch"]
 
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "rms": partial(nn.RMSNorm, eps=1e-5),  # Mamba's norm: weight only
+    "layer": nn.LayerNorm,
+}
+
 
 class LocalVimArch(NamedTuple):
     """Size of a LocalVim and its directions.
@@ -41,10 +46,12 @@ class LocalVimArch(NamedTuple):
             rotary embedding turns the stream before every layer.
         patch_size: Side of a patch.
         grid: Rows and columns of the learned positions.
-        rotary_side: Side of the grid whose angles the rotary embedding spans on any grid.
+        rotary_side: Side of the grid whose angles the rotary embedding spans on any grid; None: no
+            rotary embedding.
         ssm_ratio: Inner channels D of a mixer over C.
         d_state: States N per channel.
         search: The network of the direction search, which learns how much each direction counts.
+        norm: Of the stream: ``'rms'``, or ``'layer'`` as the release's detectors have it.
     """
 
     dim: int
@@ -53,10 +60,11 @@ class LocalVimArch(NamedTuple):
     class_token: bool = False
     patch_size: int = 16
     grid: tuple[int, int] = (14, 14)
-    rotary_side: int = 14
+    rotary_side: int | None = 14
     ssm_ratio: float = 2
     d_state: int = 16
     search: bool = False
+    norm: str = "rms"
 
 
 LOCALVIM_ARCHS = {
@@ -109,8 +117,9 @@ class LocalVim(SequenceBackbone):
         directions: Instead of those of the arch, in the same form.
         pad_windows: Fill up windows at the edge of the map, as the release does. False: they are
             smaller, and no position is empty.
-        features: ``'stream'``: outputs are the residual stream under RMSNorm. ``'mixer'``: what the
-            layer's mixer adds to it, under LayerNorm, as the release's detectors have it.
+        features: ``'stream'``: outputs are the residual stream under the norm of the arch.
+            ``'mixer'``: what the layer's mixer adds to it, under LayerNorm, as the release's
+            detectors have it.
         in_channels: Channels of the image.
         out_type: ``'map'``: maps ``[B, C, h, w]`` of the patches; ``'class_token'``: the token,
             ``[B, C]``, for classifiers.
@@ -148,8 +157,10 @@ class LocalVim(SequenceBackbone):
         size = named_setting("arch", arch, LOCALVIM_ARCHS, LocalVimArch)
         if features not in ("stream", "mixer"):
             raise ValueError(f"features must be 'stream' or 'mixer', got {features!r}")
+        if size.norm not in _NORMS:
+            raise ValueError(f"arch.norm must be one of {list(_NORMS)}, got {size.norm!r}")
         names = layer_directions(directions or size.directions, size.depth)
-        norm = partial(nn.RMSNorm, eps=1e-5)  # Mamba's norm: weight only
+        norm = _NORMS[size.norm]
         inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
         rotary_side = None if size.class_token else size.rotary_side
 

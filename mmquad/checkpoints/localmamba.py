@@ -5,7 +5,7 @@ was built with, and all lists have weights of the same shapes. So nothing here t
 from a file; whoever converts one has to name it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ _MIXER = r"layers\.(\d+)\.mixer\."
 _LOCALVIM: list[Rule] = [
     (r"patch_embed\.proj\.(.+)", r"stem.conv.\1"),
     (r"head\.(.+)", r"head.fc.\1"),
-    (r"layers\.(\d+)\.norm\.weight", r"stages.\1.norm1.weight"),
+    (r"layers\.(\d+)\.norm\.(weight|bias)", r"stages.\1.norm1.\2"),
     (_MIXER + r"(in_proj|out_proj)\.weight", r"stages.\1.mixer.\2.weight"),
     (_MIXER + r"attn\.norm\.(.+)", r"stages.\1.mixer.combine.norm.\2"),
     (_MIXER + r"attn\.global_reduce\.(.+)", r"stages.\1.mixer.combine.reduce.\2"),
@@ -66,19 +66,32 @@ def convert_localvmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def convert_localvim(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_localvim(
+    state_dict: Mapping[str, Tensor],
+    *,
+    out_indices: Sequence[int] = (4, 9, 14, 19),
+    grid: tuple[int, int] | None = None,
+) -> dict[str, Tensor]:
     """Released names and shapes -> those of :class:`mmquad.backbones.LocalVim` and ``head.fc``.
 
     Positions as in :func:`mmquad.checkpoints.vim.convert_vim`. Tables of the rotary embedding are
     left out: the model computes its own. Gradients convert like weights. The tensors of a layer's
     directions are copied to rows of one, so that none of them can be another's alias.
 
+    The release's backbone of detectors has no final norm, but one per output (``outnorm_0`` and so
+    on, numbered without regard to the layer), for ``features='mixer'``.
+
+    Args:
+        state_dict: Released names and tensors.
+        out_indices: The layers whose outputs these norms are for, as in the release's backbone.
+        grid: See :func:`mmquad.checkpoints.vim.separate_positions`.
+
     Raises:
         UnknownNamesError: A name is not one of the release.
         CheckpointMismatchError: An entry is missing or its shape makes no sense.
     """
     depth = layers_of(state_dict, r"layers\.(\d+)\.")
-    left_out = {"cls_token", "pos_embed", "norm_f.weight", "rope.freqs_cos", "rope.freqs_sin"}
+    left_out = {"cls_token", "pos_embed", "rope.freqs_cos", "rope.freqs_sin"}
     converted, stacked = {}, set()
     for i in range(depth):
         prefix = f"layers.{i}.mixer."
@@ -93,12 +106,13 @@ def convert_localvim(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             converted[f"stages.{i}.mixer.{new_name}"] = value
             stacked |= set(names)
     others = {k: v for k, v in state_dict.items() if k not in left_out | stacked}
-    for new_name, _, value in renamed(others, _LOCALVIM, "LocalVim"):
+    norms = [(r"norm_f\.(weight|bias)", rf"norm{depth - 1}.\1")]
+    norms += [(rf"outnorm_{n}\.(.+)", rf"norm{i}.\1") for n, i in enumerate(out_indices)]
+    for new_name, _, value in renamed(others, _LOCALVIM + norms, "LocalVim"):
         converted[new_name] = _flat_alpha(new_name, value)
-    if "norm_f.weight" not in state_dict:
+    if not {"norm_f.weight", "outnorm_0.weight"} & state_dict.keys():
         raise CheckpointMismatchError("incomplete weights of LocalVim: norm_f.weight is missing")
-    converted[f"norm{depth - 1}.weight"] = state_dict["norm_f.weight"]
-    return converted | separate_positions(state_dict)
+    return converted | separate_positions(state_dict, grid)
 
 
 def _stack(state_dict: Mapping[str, Tensor], names: list[str]) -> Tensor:

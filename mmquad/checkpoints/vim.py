@@ -30,12 +30,18 @@ _RULES: list[Rule] = [
 ]
 
 
-def convert_vim(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_vim(
+    state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None
+) -> dict[str, Tensor]:
     """Released names and shapes -> those of :class:`mmquad.backbones.Vim` and ``head.fc``.
 
     ``pos_embed`` has one position per patch and, if there is a class token, that token's in the
     middle, at M // 2 of M patches (98 of 196, 364 of 729). The two are separated. Gradients convert
     like weights.
+
+    Args:
+        state_dict: Released names and tensors.
+        grid: See :func:`separate_positions`.
 
     Raises:
         UnknownNamesError: A name is not one of the release.
@@ -65,14 +71,20 @@ def convert_vim(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 value.squeeze(2) if new_name == "conv_weight" else value
             )
     converted[f"norm{depth - 1}.weight"] = _take(state_dict, "norm_f.weight")
-    return converted | separate_positions(state_dict)
+    return converted | separate_positions(state_dict, grid)
 
 
-def separate_positions(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Positions of the patches as a square grid, and the class token with its own, if there is one.
+def separate_positions(
+    state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None
+) -> dict[str, Tensor]:
+    """Positions of the patches as a grid, and the class token with its own, if there is one.
+
+    Args:
+        state_dict: Released names and tensors.
+        grid: Rows and columns of patches. Default: a square, as all published weights have it.
 
     Raises:
-        CheckpointMismatchError: There are no positions, or they form no square.
+        CheckpointMismatchError: There are no positions, or they do not form the grid.
     """
     positions = _take(state_dict, "pos_embed")
     if positions.ndim != 3:
@@ -83,8 +95,13 @@ def separate_positions(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         converted["class_token.token"] = state_dict["cls_token"]
         converted["class_token.position"] = positions[:, middle : middle + 1]
         positions = torch.cat([positions[:, :middle], positions[:, middle + 1 :]], dim=1)
-    side = grid_of("pos_embed", positions.shape[1])
-    return converted | {"positions.table": positions.unflatten(1, (side, side))}
+    rows, columns = grid or (grid_of("pos_embed", positions.shape[1]),) * 2
+    if rows * columns != positions.shape[1]:
+        raise CheckpointMismatchError(
+            f"expected pos_embed to hold {rows} x {columns} positions of patches, got "
+            f"{positions.shape[1]}"
+        )
+    return converted | {"positions.table": positions.unflatten(1, (rows, columns))}
 
 
 def _take(state_dict: Mapping[str, Tensor], name: str) -> Tensor:

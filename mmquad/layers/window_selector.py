@@ -35,8 +35,10 @@ class WindowSelector(nn.Module):
         self, dim: int, use_context: bool = True, temperature: float = 1.0, top_k: int = 1
     ) -> None:
         super().__init__()
-        if dim % 4:
-            raise ValueError(f"dim must be a multiple of 4 (two halvings), got {dim}")
+        if dim < 4 or (use_context and dim % 2):
+            raise ValueError(
+                f"dim must be at least 4, and even with use_context (two halves), got {dim}"
+            )
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
         self.use_context = use_context

@@ -163,9 +163,13 @@ def sequence_mixer(
 
 
 def localvim(
-    weights: Weights, image: Tensor, directions: list[list[str]], grid: tuple[int, int], side: int
-) -> tuple[Tensor, Tensor]:
-    """Logits, and what the last mixer gave."""
+    weights: Weights,
+    image: Tensor,
+    directions: list[list[str]],
+    grid: tuple[int, int],
+    side: int | None,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """Logits if there is a head, and what each mixer gave; ``side`` None: nothing is rotated."""
     height, width = grid
     stem = (weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"])
     padding = (0, 16 * width - image.shape[3], 0, 16 * height - image.shape[2])
@@ -174,21 +178,28 @@ def localvim(
     if middle >= 0:
         token = weights["cls_token"].expand(x.shape[0], -1, -1)
         x = torch.cat([x[:, :middle], token, x[:, middle:]], 1)
-    hidden, residual = x + weights["pos_embed"], None
+    hidden, residual, branches = x + weights["pos_embed"], None, []
     for i, names in enumerate(directions):
-        if middle < 0:
+        if middle < 0 and side is not None:
             hidden = rotated(hidden, height, width, side)
             residual = None if residual is None else rotated(residual, height, width, side)
         residual = hidden if residual is None else residual + hidden
-        y = rms_norm(residual, weights[f"layers.{i}.norm.weight"])
+        y = stream_norm(weights, f"layers.{i}.norm", residual)
         mixer = f"layers.{i}.mixer."
         hidden = sequence_mixer(weights, mixer, y, names, height, width, middle)
-    y = rms_norm(residual + hidden, weights["norm_f.weight"])
+        branches.append(hidden)
+    if "norm_f.weight" not in weights:
+        return None, branches
+    y = stream_norm(weights, "norm_f", residual + hidden)
     pooled = y[:, middle] if middle >= 0 else y.mean(1)
-    return F.linear(pooled, weights["head.weight"], weights["head.bias"]), hidden
+    return F.linear(pooled, weights["head.weight"], weights["head.bias"]), branches
 
 
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+def stream_norm(weights: Weights, name: str, x: Tensor) -> Tensor:
+    """LayerNorm if there is a bias, else RMSNorm."""
+    weight = weights[f"{name}.weight"]
+    if f"{name}.bias" in weights:
+        return F.layer_norm(x, x.shape[-1:], weight, weights[f"{name}.bias"])
     return x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * weight
 
 
@@ -197,7 +208,7 @@ def random_weights(shapes: dict[str, tuple[int, ...]]) -> Weights:
     values = {}
     for name, shape in shapes.items():
         value = 0.3 * torch.randn(shape, dtype=torch.float64)
-        near_one = re.search(r"(norm(_f|\d)?|patch_embed\.2)\.weight$|(^|\.)(Ds|D_\d)$", name)
+        near_one = re.search(r"(norm(_f|_?\d)?|patch_embed\.2)\.weight$|(^|\.)(Ds|D_\d)$", name)
         values[name] = value + 1 if near_one else value
     return values
 

@@ -104,19 +104,59 @@ def small_localvim() -> dict[str, Tensor]:
     return reference.random_weights(reference.localvim_shapes(16, 2, 9, 5))
 
 
-def test_mixer_features_are_what_the_last_mixer_gave() -> None:
-    weights = small_localvim()
-    image = torch.randn(1, 3, 48, 48, dtype=torch.float64)
-    _, branch = reference.localvim(weights, image, lists(VIM_DIRECTIONS), (3, 3), side=14)
-    model = LocalVim(
-        {"dim": 16, "depth": 2, "grid": (3, 3)}, directions=VIM_DIRECTIONS, features="mixer"
-    ).double()
-    converted = convert_localvim(weights)
-    rest = {k: v for k, v in converted.items() if not k.startswith(("head.", "norm1."))}
-    missing, unexpected = model.load_state_dict(rest, strict=False)
-    assert (missing, unexpected) == (["norm1.weight", "norm1.bias"], [])
-    expected = nn.functional.layer_norm(branch, (16,)).transpose(1, 2).unflatten(2, (3, 3))
-    torch.testing.assert_close(model.eval()(image)[0], expected, rtol=0, atol=1e-10)
+def backbone_weights(depth: int, tokens: int, outputs: int) -> dict[str, Tensor]:
+    """Of the release's backbone of detectors, with LayerNorm as in its configs."""
+    shapes = reference.localvim_shapes(16, depth, tokens, 5)
+    shapes = {k: v for k, v in shapes.items() if not k.startswith(("norm_f.", "head."))}
+    shapes |= {f"layers.{i}.norm.bias": (16,) for i in range(depth)}
+    shapes |= {f"outnorm_{n}.{part}": (16,) for n in range(outputs) for part in ("weight", "bias")}
+    return reference.random_weights(shapes)
+
+
+@pytest.mark.parametrize(("grid", "side"), [((3, 3), 14), ((2, 3), None)])
+def test_localvim_as_the_backbone_of_the_releases_detectors(
+    grid: tuple[int, int], side: int | None
+) -> None:
+    """What the mixers of some layers gave, under a LayerNorm each, numbered by output."""
+    directions, out_indices = [*VIM_DIRECTIONS, "h w2 w2_flip w7"], (0, 2)
+    if side is None:  # the release's inverse of v is wrong on such a grid
+        directions = [line.replace("v", "w3") for line in directions]
+    weights = leaves(backbone_weights(3, grid[0] * grid[1], len(out_indices)))
+    image = torch.randn(2, 3, 16 * grid[0], 16 * grid[1], dtype=torch.float64)
+    _, branches = reference.localvim(weights, image, lists(directions), grid, side)
+    normed = (
+        reference.stream_norm(weights, f"outnorm_{n}", branches[i])
+        for n, i in enumerate(out_indices)
+    )
+    expected = [y.transpose(1, 2).unflatten(2, grid) for y in normed]
+
+    arch = {"dim": 16, "depth": 3, "grid": grid, "rotary_side": side, "norm": "layer"}
+    model = LocalVim(arch, directions=directions, features="mixer", out_indices=out_indices)
+    model = model.double().eval()
+    detached = {name: value.detach() for name, value in weights.items()}
+    converted = convert_localvim(detached, out_indices=out_indices, grid=grid)
+    model.load_state_dict(converted, strict=True)
+    outputs = model(image)
+    upstream = [torch.randn_like(y) for y in outputs]
+    sum((y * g).sum() for y, g in zip(outputs, upstream, strict=True)).backward()
+    sum((y * g).sum() for y, g in zip(expected, upstream, strict=True)).backward()
+    for mine, theirs in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    gradients = {name: value.grad for name, value in weights.items()}
+    assert_same_gradients(
+        {n: p.grad for n, p in model.named_parameters()},
+        convert_localvim(gradients, out_indices=out_indices, grid=grid),
+    )
+
+
+def test_outputs_of_other_layers_do_not_fit() -> None:
+    weights = backbone_weights(3, 9, 3)
+    with pytest.raises(CheckpointMismatchError, match=r"'outnorm_2\.weight' is not a name"):
+        convert_localvim(weights, out_indices=(0, 2))
+    with pytest.raises(CheckpointMismatchError, match="hold 2 x 3 positions of patches, got 9"):
+        convert_localvim(weights, out_indices=(0, 1, 2), grid=(2, 3))
+    with pytest.raises(ValueError, match=r"arch.norm must be one of \['rms', 'layer'\]"):
+        LocalVim({"dim": 16, "depth": 2, "norm": "batch"})
 
 
 def test_every_direction_keeps_its_own_state_matrix() -> None:

@@ -38,9 +38,10 @@ def scores_by_the_paper(selector: WindowSelector, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("use_context", [True, False])
 @pytest.mark.parametrize("size", [(8, 8), (4, 6), (10, 2)])
-def test_scores_follow_the_paper(size: tuple[int, int], use_context: bool) -> None:
-    selector = make_selector(use_context=use_context)
-    x = torch.randn(3, *size, 8, dtype=torch.float64)
+@pytest.mark.parametrize("dim", [8, 6])
+def test_scores_follow_the_paper(dim: int, size: tuple[int, int], use_context: bool) -> None:
+    selector = make_selector(dim, use_context=use_context)
+    x = torch.randn(3, *size, dim, dtype=torch.float64)
     expected = scores_by_the_paper(selector, x)
     # The averaging tables are float32.
     torch.testing.assert_close(
@@ -156,5 +157,8 @@ def test_autocast_scores_in_float32() -> None:
 
 
 def test_width_must_halve_twice() -> None:
-    with pytest.raises(ValueError, match=r"dim must be a multiple of 4 .*, got 6"):
-        WindowSelector(6)
+    with pytest.raises(ValueError, match=r"dim must be at least 4, .*, got 3"):
+        WindowSelector(3, use_context=False)
+    with pytest.raises(ValueError, match=r"even with use_context .*, got 7"):
+        WindowSelector(7)
+    WindowSelector(7, use_context=False)
