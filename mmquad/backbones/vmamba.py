@@ -33,9 +33,10 @@ class VMambaArch(NamedTuple):
         ssm_ratio: Inner channels D of a mixer over C.
         d_state: States N per channel.
         mlp_ratio: Hidden width of the MLP over C; 0 for blocks without MLP.
-        gate: Gated mixers, whose depthwise convolution has a bias.
+        gate: Gated mixers.
         overlap: Overlapping 3 x 3 convolutions as stem and between stages. Without: 4 x 4 patches
             and Swin's patch merging.
+        conv_bias: The depthwise convolutions have a bias.
     """
 
     dim: int
@@ -45,10 +46,11 @@ class VMambaArch(NamedTuple):
     mlp_ratio: float = 4.0
     gate: bool = False
     overlap: bool = True
+    conv_bias: bool = False
 
 
 def _vanilla(dim: int, depths: tuple[int, ...]) -> VMambaArch:
-    return VMambaArch(dim, depths, 2, d_state=16, mlp_ratio=0, gate=True, overlap=False)
+    return VMambaArch(dim, depths, 2, 16, mlp_ratio=0, gate=True, overlap=False, conv_bias=True)
 
 
 VMAMBA_ARCHS = {
@@ -112,7 +114,7 @@ class VMamba(HierarchicalBackbone):
                 -(-dims[i] // 16),
                 CrossScan(),
                 gate=size.gate,
-                conv_bias=size.gate,
+                conv_bias=size.conv_bias,
             )
             return MixerBlock(dims[i], mixer, size.mlp_ratio, drop_path)
 

@@ -15,6 +15,7 @@ from mmquad.checkpoints.renames import Rule, by_direction, layers_of, renamed, s
 __all__ = ["BLOCK_RULES", "CONV_STEM_RULES", "PATCH_RULES", "convert_vmamba", "vmamba_arch"]
 
 DIRECTIONS = 4  # of the cross scan
+_STAGE = r"layers\.(\d+)\.blocks\."
 
 # Earlier and single-file names -> those of the repository.
 _CURRENT: list[Rule] = [
@@ -71,11 +72,13 @@ def convert_vmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     current = _current_names(state_dict)
     stem = CONV_STEM_RULES if "patch_embed.5.weight" in current else PATCH_RULES
+    # a classifier's norm is that of its last stage, however many there are
+    last: Rule = (r"classifier\.norm\.(.+)", rf"norm{layers_of(current, _STAGE) - 1}.\1")
     return {
         new_name: by_direction(name, value, current)
         if new_name.endswith(("ssm.A_log", "ssm.D_skip"))
         else value
-        for new_name, name, value in renamed(current, stem + BLOCK_RULES, "VMamba")
+        for new_name, name, value in renamed(current, [*stem, last, *BLOCK_RULES], "VMamba")
     }
 
 
@@ -121,7 +124,7 @@ def vmamba_arch(state_dict: Mapping[str, Tensor], release: str = "VMamba") -> di
     overlap = "patch_embed.5.weight" in current or "patch_embed.7.weight" in current
     dim = shape("patch_embed.5.weight" if overlap else "patch_embed.0.weight", 4)[0]
     inner_dim = shape(f"{first}.op.x_proj_weight", 3)[2]
-    stages = layers_of(current, r"layers\.(\d+)\.blocks\.")
+    stages = layers_of(current, _STAGE)
     mlp = shape(f"{first}.mlp.fc1.weight", 2)[0] if f"{first}.mlp.fc1.weight" in current else 0
     return {
         "dim": dim,
@@ -133,4 +136,5 @@ def vmamba_arch(state_dict: Mapping[str, Tensor], release: str = "VMamba") -> di
         "mlp_ratio": mlp / dim,
         "gate": shape(f"{first}.op.in_proj.weight", 2)[0] == 2 * inner_dim,
         "overlap": overlap,
+        "conv_bias": f"{first}.op.conv2d.bias" in current,
     }

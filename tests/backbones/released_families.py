@@ -41,7 +41,9 @@ def batch_norm(name: str, channels: int) -> Shapes:
     return norm(name, channels) | {f"{name}.running_{k}": (channels,) for k in ("mean", "var")}
 
 
-def vmamba_shapes(dim, depths, ssm_ratio, d_state=1, mlp_ratio=4, gate=False, overlap=True):
+def vmamba_shapes(
+    dim, depths, ssm_ratio, d_state=1, mlp_ratio=4, gate=False, overlap=True, conv_bias=False
+):
     if overlap:
         shapes = conv("patch_embed.0", dim // 2, 3, 3) | norm("patch_embed.2", dim // 2)
         shapes |= conv("patch_embed.5", dim, dim // 2, 3) | norm("patch_embed.7", dim)
@@ -64,7 +66,7 @@ def vmamba_shapes(dim, depths, ssm_ratio, d_state=1, mlp_ratio=4, gate=False, ov
                 f"{op}.A_logs": (4 * inner, d_state),
                 f"{op}.Ds": (4 * inner,),
             }
-            if gate:
+            if conv_bias:
                 shapes[f"{op}.conv2d.bias"] = (inner,)
             if mlp_ratio:
                 hidden = int(c * mlp_ratio)

@@ -63,7 +63,7 @@ class Case:
 SMALL = {"dim": 8, "depths": (2, 2, 1, 1), "ssm_ratio": 1}
 STATES = {"dim": 8, "depths": (2, 1, 1, 1), "ssm_ratio": 2, "d_state": 2, "quad_stages": (0, 3)}
 VANILLA = {"dim": 8, "depths": (1, 1, 2, 1), "ssm_ratio": 2, "d_state": 3}
-VANILLA |= {"mlp_ratio": 0, "gate": True, "overlap": False}
+VANILLA |= {"mlp_ratio": 0, "gate": True, "overlap": False, "conv_bias": True}
 LOCAL = {"dim": 8, "depths": (1, 1, 1, 1), "d_state": 2}
 LAYERS = {"dim": 12, "depth": 4, "grid": (3, 3), "d_state": 3}
 PYRAMID_CHANNELS, LAYER_CHANNELS = (8, 16, 32, 64), (12, 12, 12, 12)

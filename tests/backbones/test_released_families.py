@@ -1,5 +1,6 @@
 """VMamba, Vim and PlainMamba: sizes of the papers, and the outputs of their released code."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -112,25 +113,64 @@ def loaded(kind: type, weights: dict[str, Tensor], **settings) -> tuple[nn.Modul
 @pytest.mark.parametrize(
     "arch",
     [
-        {"d_state": 3, "mlp_ratio": 0, "gate": True, "overlap": False},
+        {"d_state": 3, "mlp_ratio": 0, "gate": True, "overlap": False, "conv_bias": True},
         {"d_state": 1, "mlp_ratio": 2, "gate": False, "overlap": True},
+        {"d_state": 2, "mlp_ratio": 2, "gate": True, "overlap": True},
     ],
-    ids=["vanilla", "current"],
+    ids=["vanilla", "current", "current-gated"],
 )
 @pytest.mark.parametrize("size", [(32, 24), (22, 30)])
 @torch.no_grad()
 def test_vmamba_is_the_released_one(arch: dict, size: tuple[int, int]):
     torch.manual_seed(0)
     weights = random_weights(vmamba_shapes(8, (1, 2, 1), ssm_ratio=2, **arch))
-    # a network of three stages ends with another norm than the four of the releases
-    weights = {k.replace("classifier.norm", "outnorm2"): v for k, v in weights.items()}
     model, head = loaded(VMamba, weights)
     image = torch.randn(1, 3, *size, dtype=torch.float64)
     pooled = model(image)[0].mean((2, 3))
-    reference = {k.replace("outnorm2", "classifier.norm"): v for k, v in weights.items()}
-    expected = vmamba_forward(reference, image, (1, 2, 1), arch["gate"], arch["overlap"])
+    expected = vmamba_forward(weights, image, (1, 2, 1), arch["gate"], arch["overlap"])
     actual = F.linear(pooled, head["head.fc.weight"], head["head.fc.bias"])[0]
     torch.testing.assert_close(actual, expected)
+
+
+EARLIER = [
+    (r"patch_embed\.0\.", "patch_embed.proj."),
+    (r"patch_embed\.2\.", "patch_embed.norm."),
+    (r"(blocks\.\d+)\.norm\.", r"\1.ln_1."),
+    (r"(blocks\.\d+)\.op\.", r"\1.self_attention."),
+    (r"classifier\.", ""),
+]
+
+
+def renamed_earlier(name: str) -> str:
+    """A name of the first version's files."""
+    for pattern, earlier in EARLIER:
+        name = re.sub(pattern, earlier, name)
+    return name
+
+
+def single_file(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """A name and shape of the single-file model, whose projections are grouped convolutions."""
+    for projection in ("x_proj", "dt_projs"):
+        if name.endswith(f".{projection}_weight"):
+            return name.replace("_weight", ".weight"), value.flatten(0, 1)
+    name = name.replace("downsample.norm.", "downsample.1.")
+    return name.replace("downsample.reduction.", "downsample.2."), value
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_all_three_namings_of_vmamba_convert_alike(overlap: bool):
+    weights = random_weights(vmamba_shapes(8, (1, 2, 1), 2, 2, overlap=overlap))
+    expected = convert_vmamba(weights)
+    single = dict(single_file(*entry) for entry in weights.items())
+    namings = [single]
+    if not overlap:  # that stem is younger than the first version
+        namings.append({renamed_earlier(name): value for name, value in weights.items()})
+    for naming in namings:
+        assert naming.keys() != weights.keys()
+        converted = convert_vmamba(naming)
+        assert converted.keys() == expected.keys()
+        assert all(torch.equal(converted[k], expected[k]) for k in expected)
+        assert vmamba_arch(naming) == vmamba_arch(weights)
 
 
 @pytest.mark.parametrize(("tokens", "stride", "side"), [(196, 16, 224), (9, 16, 48)])
