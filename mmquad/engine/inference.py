@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from mmquad.analysis.detection_sheet import Detections, draw_detections, write_picture
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
@@ -123,6 +124,8 @@ def _segmenter(cfg: Config, checkpoint: str, device: str | None) -> Any:
 def _classifier(cfg: Config, checkpoint: str, device: str | None) -> Any:
     from mmpretrain.apis import ImageClassificationInferencer
 
+    # The other two do this themselves; after one of them its scope would be in force.
+    init_default_scope("mmpretrain")
     return ImageClassificationInferencer(cfg, pretrained=checkpoint, device=device)
 
 

@@ -1,9 +1,12 @@
 """From a config and a checkpoint to a model that is ready to be looked at."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -42,13 +45,26 @@ def build_model(
     replace_sync_bn(cfg.model)  # a single process has nothing to synchronise
     model: Any = MODELS.build(cfg.model)
     if checkpoint is None:
-        model.init_weights()
+        with _without_init_log():
+            model.init_weights()
     else:
         try:
             _load(model, Path(checkpoint))
         except (CheckpointFileError, CheckpointMismatchError) as error:
             raise SetupError(str(error)) from error
     return model.eval(), cfg
+
+
+@contextmanager
+def _without_init_log() -> Iterator[None]:
+    """mmengine would say of every parameter how it was initialised, on the console."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _load(model: Any, checkpoint: Path) -> None:

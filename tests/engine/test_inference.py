@@ -1,6 +1,7 @@
 """The hosts' inferencers work with our configs; folders are drawn and bad images are skipped."""
 
 import csv
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
 
 from mmquad.engine.errors import SetupError
 from mmquad.engine.inference import draw_predictions, make_inferencer
@@ -99,6 +102,22 @@ def test_weights_that_do_not_fit_are_refused(model_files, tmp_path: Path):
     (tmp_path / "empty.pth").touch()
     with pytest.raises(SetupError, match=r"empty\.pth is empty"):
         make_inferencer(config, tmp_path / "empty.pth", device="cpu")
+
+
+def test_another_library_may_have_been_used_before(model_files):
+    config, checkpoint = model_files
+    other = "mmseg" if "mmseg" not in str(config.parent) else "mmdet"
+    init_default_scope(other)
+    assert make_inferencer(config, checkpoint, device="cpu").pipeline
+
+
+def test_models_are_built_without_a_line_per_parameter(model_files, monkeypatch):
+    logger = MMLogger.get_current_instance()
+    lines: list[str] = []
+    monkeypatch.setattr(logger, "handle", lambda record: lines.append(record.getMessage()))
+    build_model(model_files[0])
+    assert not [line for line in lines if "stages.0" in line]
+    assert logger.isEnabledFor(logging.INFO)
 
 
 @pytest.mark.slow
