@@ -1,6 +1,7 @@
 """Backbones of one width and one resolution: what Vim, LocalVim and PlainMamba share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,23 @@ from mmquad.backbones.base import VisionBackbone
 from mmquad.layers import ClassToken, GridPositions
 from mmquad.layers.positions import resize_grid
 
-__all__ = ["IsotropicBackbone", "SequenceBackbone"]
+__all__ = ["IsotropicBackbone", "SequenceBackbone", "stream_norm"]
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "rms": partial(nn.RMSNorm, eps=1e-5),  # Mamba's norm: weight only
+    "layer": nn.LayerNorm,
+}
+
+
+def stream_norm(name: str) -> Callable[[int], nn.Module]:
+    """Makes the norm of an architecture: ``'rms'`` or ``'layer'``.
+
+    Raises:
+        ValueError: There is no norm of that name.
+    """
+    if name not in _NORMS:
+        raise ValueError(f"arch.norm must be one of {list(_NORMS)}, got {name!r}")
+    return _NORMS[name]
 
 
 class IsotropicBackbone(VisionBackbone):

@@ -6,7 +6,7 @@ the next one and rotate both terms; here each block rotates the sum: outputs are
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmquad.backbones.base import named_setting
-from mmquad.backbones.isotropic import SequenceBackbone
+from mmquad.backbones.isotropic import SequenceBackbone, stream_norm
 from mmquad.backbones.local_directions import (
     CANDIDATES,
     FIXED_DIRECTIONS,
@@ -27,11 +27,6 @@ from mmquad.registry import MODELS
 from mmquad.scans import LocalScan
 
 __all__ = ["LOCALVIM_ARCHS", "LocalVim", "LocalVimArch"]
-
-_NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "rms": partial(nn.RMSNorm, eps=1e-5),  # Mamba's norm: weight only
-    "layer": nn.LayerNorm,
-}
 
 
 class LocalVimArch(NamedTuple):
@@ -157,10 +152,8 @@ class LocalVim(SequenceBackbone):
         size = named_setting("arch", arch, LOCALVIM_ARCHS, LocalVimArch)
         if features not in ("stream", "mixer"):
             raise ValueError(f"features must be 'stream' or 'mixer', got {features!r}")
-        if size.norm not in _NORMS:
-            raise ValueError(f"arch.norm must be one of {list(_NORMS)}, got {size.norm!r}")
         names = layer_directions(directions or size.directions, size.depth)
-        norm = _NORMS[size.norm]
+        norm = stream_norm(size.norm)
         inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
         rotary_side = None if size.class_token else size.rotary_side
 

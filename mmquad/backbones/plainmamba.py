@@ -32,6 +32,7 @@ class PlainMambaArch(NamedTuple):
         grid: Rows and columns of the learned positions.
         ssm_ratio: Inner channels D of a mixer over C.
         d_state: States N per channel.
+        conv_size: Side of the mixers' depthwise convolutions.
     """
 
     dim: int
@@ -42,6 +43,7 @@ class PlainMambaArch(NamedTuple):
     grid: tuple[int, int] = (14, 14)
     ssm_ratio: float = 2
     d_state: int = 16
+    conv_size: int = 7
 
 
 PLAINMAMBA_ARCHS = {
@@ -129,7 +131,14 @@ class PlainMamba(IsotropicBackbone):
         inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
 
         def block(i: int, drop_path: float) -> nn.Module:
-            mixer = SnakeMixer(size.dim, inner_dim, size.d_state, dt_rank, **how._asdict())
+            mixer = SnakeMixer(
+                size.dim,
+                inner_dim,
+                size.d_state,
+                dt_rank,
+                conv_size=size.conv_size,
+                **how._asdict(),
+            )
             layer = MixerBlock(size.dim, mixer, drop_path=drop_path)
             if i in size.conv_layers:
                 return nn.Sequential(layer, DepthwiseLayer(size.dim))

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mmquad.backbones.base import named_setting
-from mmquad.backbones.isotropic import SequenceBackbone
+from mmquad.backbones.isotropic import SequenceBackbone, stream_norm
 from mmquad.layers import BidirectionalMixer, MixerBlock, PatchEmbed
 from mmquad.registry import MODELS
 
@@ -32,6 +32,9 @@ class VimArch(NamedTuple):
         grid: Rows and columns of the learned positions.
         ssm_ratio: Inner channels D of a mixer over C.
         d_state: States N per channel.
+        norm: Of the stream: ``'rms'`` or ``'layer'``.
+        cover: Zeros are added below and to the right where patches would leave out pixels. Without,
+            these pixels are left out, as in the release.
     """
 
     dim: int
@@ -41,6 +44,8 @@ class VimArch(NamedTuple):
     grid: tuple[int, int] = (14, 14)
     ssm_ratio: float = 2
     d_state: int = 16
+    norm: str = "rms"
+    cover: bool = True
 
 
 VIM_ARCHS = {
@@ -56,8 +61,8 @@ VIM_ARCHS = {
 class Vim(SequenceBackbone):
     """Bidirectional Mamba layers on patches, with a class token in the middle of the sequence.
 
-    Every image size from 1 x 1 up works: positions are interpolated, and zeros are added below and
-    to the right where patches would leave out pixels.
+    Every image size from 1 x 1 up works: positions are interpolated, and unless ``arch`` says
+    otherwise zeros are added below and to the right where patches would leave out pixels.
 
     Args:
         arch: A name in ``VIM_ARCHS``, or a mapping with the fields of :class:`VimArch`.
@@ -95,8 +100,7 @@ class Vim(SequenceBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         size = named_setting("arch", arch, VIM_ARCHS, VimArch)
-        # Mamba's norm: weight only.
-        norm = partial(nn.RMSNorm, eps=1e-5)
+        norm = stream_norm(size.norm)
         inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
 
         def block(_: int, drop_path: float) -> MixerBlock:
@@ -104,7 +108,7 @@ class Vim(SequenceBackbone):
             return MixerBlock(size.dim, mixer, drop_path=drop_path, norm=norm)
 
         super().__init__(
-            stem=PatchEmbed(in_channels, size.dim, size.patch_size, size.stride),
+            stem=PatchEmbed(in_channels, size.dim, size.patch_size, size.stride, cover=size.cover),
             block=block,
             norm=norm,
             dim=size.dim,

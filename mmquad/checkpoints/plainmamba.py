@@ -35,10 +35,17 @@ _RULES: list[Rule] = [
 ]
 
 
-def convert_plainmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_plainmamba(
+    state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None
+) -> dict[str, Tensor]:
     """Released names and shapes -> those of :class:`mmquad.backbones.PlainMamba` and ``head.fc``.
 
     Gradients convert like weights.
+
+    Args:
+        state_dict: Released names and tensors.
+        grid: Rows and columns of the learned positions. Default: a square, as all published
+            weights have it.
 
     Raises:
         UnknownNamesError: A name is not one of the release.
@@ -60,8 +67,7 @@ def convert_plainmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if ".ssm." in new_name:
             value = value[None]
         elif new_name == "positions.table":
-            side = grid_of("pos_embed", value.shape[1])
-            value = value.unflatten(1, (side, side))
+            value = value.unflatten(1, grid_of("pos_embed", value.shape[1], grid))
         stage = re.match(r"stages\.(\d+)\.(norm1|mixer)\.", new_name)
         if stage and int(stage[1]) in with_conv:
             new_name = new_name.replace(f"stages.{stage[1]}.", f"stages.{stage[1]}.0.", 1)
@@ -73,8 +79,14 @@ def _conv_layers(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
     return tuple(sorted({int(n.split(".")[1]) for n in weights if re.match(_LAYER + "dw", n)}))
 
 
-def plainmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+def plainmamba_arch(
+    state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Fields of ``PlainMambaArch``, read from the shapes of released weights.
+
+    Args:
+        state_dict: Released names and tensors.
+        grid: See :func:`convert_plainmamba`.
 
     Raises:
         CheckpointMismatchError: An entry that tells them is missing or damaged.
@@ -84,7 +96,6 @@ def plainmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         return shape_of(state_dict, name, ndim, "PlainMamba")
 
     dim, _, side, _ = shape("patch_embed.projection.weight", 4)
-    grid = grid_of("pos_embed", shape("pos_embed", 3)[1])
     inner_dim, d_state = shape("layers.0.mamba.A_log", 2)
     return {
         "dim": dim,
@@ -93,7 +104,8 @@ def plainmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         "num_convs": (layers_of(state_dict, r"patch_embed\.convs\.(\d+)") + 1) // 3,
         "conv_layers": _conv_layers(state_dict),
         "patch_size": 2 * side,
-        "grid": (grid, grid),
+        "grid": grid_of("pos_embed", shape("pos_embed", 3)[1], grid),
         "ssm_ratio": inner_dim / dim,
         "d_state": d_state,
+        "conv_size": shape("layers.0.mamba.conv2d.weight", 4)[2],
     }

@@ -82,18 +82,19 @@ def layers_of(names: Mapping[str, Tensor], pattern: str) -> int:
     return 1 + max(found, default=-1)
 
 
-def grid_of(name: str, tokens: int) -> int:
-    """Side of the square grid of ``tokens`` positions.
+def grid_of(name: str, tokens: int, grid: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Rows and columns of ``tokens`` positions: ``grid``, or a square as in all published weights.
 
     Raises:
-        CheckpointMismatchError: It is not square; releases have square ones only.
+        CheckpointMismatchError: They do not form that grid.
     """
-    side = round(tokens**0.5)
-    if side * side != tokens or tokens == 0:
-        raise CheckpointMismatchError(
-            f"expected {name} to hold a square number of positions, got {tokens}"
+    rows, columns = grid or (round(tokens**0.5),) * 2
+    if rows * columns != tokens or tokens == 0:
+        expected = (
+            f"{rows} x {columns} positions of patches" if grid else "a square number of positions"
         )
-    return side
+        raise CheckpointMismatchError(f"expected {name} to hold {expected}, got {tokens}")
+    return rows, columns
 
 
 def shape_of(

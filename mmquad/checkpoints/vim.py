@@ -25,7 +25,7 @@ _DIRECTIONS = {
 _RULES: list[Rule] = [
     (r"patch_embed\.proj\.(.+)", r"stem.conv.\1"),
     (r"head\.(.+)", r"head.fc.\1"),
-    (_LAYER + r"norm\.weight", r"stages.\1.norm1.weight"),
+    (_LAYER + r"norm\.(weight|bias)", r"stages.\1.norm1.\2"),
     (_LAYER + r"mixer\.(in_proj|out_proj)\.weight", r"stages.\1.mixer.\2.weight"),
 ]
 
@@ -48,7 +48,7 @@ def convert_vim(
         CheckpointMismatchError: An entry is missing or its shape makes no sense.
     """
     depth = layers_of(state_dict, _LAYER)
-    special = ("cls_token", "pos_embed", "norm_f.weight")
+    special = ("cls_token", "pos_embed")
     paired = {
         f"layers.{i}.mixer.{name}"
         for i in range(depth)
@@ -56,7 +56,8 @@ def convert_vim(
         for name in names
     }
     others = {k: v for k, v in state_dict.items() if k not in paired and k not in special}
-    converted = {new_name: value for new_name, _, value in renamed(others, _RULES, "Vim")}
+    rules = [(r"norm_f\.(weight|bias)", rf"norm{depth - 1}.\1"), *_RULES]
+    converted = {new_name: value for new_name, _, value in renamed(others, rules, "Vim")}
     for i in range(depth):
         for new_name, (forwards, backwards) in _DIRECTIONS.items():
             pair = [_take(state_dict, f"layers.{i}.mixer.{n}") for n in (forwards, backwards)]
@@ -70,7 +71,7 @@ def convert_vim(
             converted[f"stages.{i}.mixer.{new_name}"] = (
                 value.squeeze(2) if new_name == "conv_weight" else value
             )
-    converted[f"norm{depth - 1}.weight"] = _take(state_dict, "norm_f.weight")
+    _take(state_dict, "norm_f.weight")
     return converted | separate_positions(state_dict, grid)
 
 
@@ -95,13 +96,8 @@ def separate_positions(
         converted["class_token.token"] = state_dict["cls_token"]
         converted["class_token.position"] = positions[:, middle : middle + 1]
         positions = torch.cat([positions[:, :middle], positions[:, middle + 1 :]], dim=1)
-    rows, columns = grid or (grid_of("pos_embed", positions.shape[1]),) * 2
-    if rows * columns != positions.shape[1]:
-        raise CheckpointMismatchError(
-            f"expected pos_embed to hold {rows} x {columns} positions of patches, got "
-            f"{positions.shape[1]}"
-        )
-    return converted | {"positions.table": positions.unflatten(1, (rows, columns))}
+    grid = grid_of("pos_embed", positions.shape[1], grid)
+    return converted | {"positions.table": positions.unflatten(1, grid)}
 
 
 def _take(state_dict: Mapping[str, Tensor], name: str) -> Tensor:
@@ -110,25 +106,33 @@ def _take(state_dict: Mapping[str, Tensor], name: str) -> Tensor:
     return state_dict[name]
 
 
-def vim_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+def vim_arch(
+    state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Fields of ``VimArch``, read from the shapes of released weights.
 
     The distance of patches leaves no trace in a shape: it is the one that gives the grid of the
     positions on an image of 224 x 224, if there is one, else the patches do not overlap.
 
+    Args:
+        state_dict: Released names and tensors.
+        grid: See :func:`separate_positions`.
+
     Raises:
         CheckpointMismatchError: An entry that tells them is missing.
     """
     dim, _, patch_size, _ = shape_of(state_dict, "patch_embed.proj.weight", 4, "Vim")
-    grid = tuple(separate_positions(state_dict)["positions.table"].shape[1:3])
-    stride, rest = divmod(224 - patch_size, max(grid[0] - 1, 1))
+    rows, columns = separate_positions(state_dict, grid)["positions.table"].shape[1:3]
+    stride, rest = divmod(224 - patch_size, max(rows - 1, 1))
     inner_dim, d_state = shape_of(state_dict, "layers.0.mixer.A_log", 2, "Vim")
     return {
         "dim": dim,
         "depth": layers_of(state_dict, _LAYER),
         "patch_size": patch_size,
         "stride": stride if rest == 0 and 0 < stride <= patch_size else patch_size,
-        "grid": grid,
+        "grid": (rows, columns),
         "ssm_ratio": inner_dim / dim,
         "d_state": d_state,
+        "norm": "layer" if "norm_f.bias" in state_dict else "rms",
+        "cover": True,
     }

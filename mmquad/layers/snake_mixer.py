@@ -37,7 +37,7 @@ class SnakeMixer(nn.Module):
         d_state: int,
         dt_rank: int,
         *,
-        conv_size: int = 7,
+        conv_size: int,
         double_dt_bias: bool = True,
         raster_parameters: bool = True,
     ) -> None:

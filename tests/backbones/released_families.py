@@ -81,7 +81,7 @@ def vmamba_shapes(
     return shapes | norm("classifier.norm", c) | linear("classifier.head", 1000, c)
 
 
-def vim_shapes(dim, depth, tokens, d_state=16, patch_size=16):
+def vim_shapes(dim, depth, tokens, d_state=16, patch_size=16, norm_parts=("weight",)):
     inner, rank = 2 * dim, math.ceil(dim / 16)
     shapes = {"cls_token": (1, 1, dim), "pos_embed": (1, tokens + 1, dim)}
     shapes |= conv("patch_embed.proj", dim, 3, patch_size)
@@ -89,19 +89,20 @@ def vim_shapes(dim, depth, tokens, d_state=16, patch_size=16):
         mixer = f"layers.{i}.mixer"
         shapes |= linear(f"{mixer}.in_proj", 2 * inner, dim, bias=False)
         shapes |= linear(f"{mixer}.out_proj", dim, inner, bias=False)
-        shapes |= {f"layers.{i}.norm.weight": (dim,)}
+        shapes |= {f"layers.{i}.norm.{part}": (dim,) for part in norm_parts}
         for b, a_log in (("", "A_log"), ("_b", "A_b_log")):
             shapes |= {f"{mixer}.{a_log}": (inner, d_state), f"{mixer}.D{b}": (inner,)}
             shapes |= {f"{mixer}.conv1d{b}.weight": (inner, 1, 4)}
             shapes |= {f"{mixer}.conv1d{b}.bias": (inner,)}
             shapes |= linear(f"{mixer}.x_proj{b}", rank + 2 * d_state, inner, bias=False)
             shapes |= linear(f"{mixer}.dt_proj{b}", inner, rank)
-    return shapes | {"norm_f.weight": (dim,)} | linear("head", 1000, dim)
+    shapes |= {f"norm_f.{part}": (dim,) for part in norm_parts}
+    return shapes | linear("head", 1000, dim)
 
 
-def plainmamba_shapes(dim, depth, num_convs, conv_layers, d_state=16):
+def plainmamba_shapes(dim, depth, num_convs, conv_layers, d_state=16, conv_size=7, grid=(14, 14)):
     inner, rank = 2 * dim, math.ceil(dim / 16)
-    shapes = {"pos_embed": (1, 196, dim), "patch_embed.stem.0.weight": (64, 3, 7, 7)}
+    shapes = {"pos_embed": (1, math.prod(grid), dim), "patch_embed.stem.0.weight": (64, 3, 7, 7)}
     shapes |= batch_norm("patch_embed.stem.1", 64) | norm("ln1", dim)
     for i in range(num_convs):
         shapes |= {f"patch_embed.convs.{3 * i}.weight": (64, 64, 3, 3)}
@@ -115,7 +116,8 @@ def plainmamba_shapes(dim, depth, num_convs, conv_layers, d_state=16):
             shapes |= batch_norm(f"layers.{i}.dw.1", dim)
         shapes |= {f"{mamba}.A_log": (inner, d_state), f"{mamba}.D": (inner,)}
         shapes |= {f"{mamba}.direction_Bs": (5, d_state)}
-        shapes |= linear(f"{mamba}.in_proj", 2 * inner, dim) | conv(f"{mamba}.conv2d", inner, 1, 7)
+        shapes |= linear(f"{mamba}.in_proj", 2 * inner, dim)
+        shapes |= conv(f"{mamba}.conv2d", inner, 1, conv_size)
         shapes |= linear(f"{mamba}.x_proj", rank + 2 * d_state, inner, bias=False)
         shapes |= linear(f"{mamba}.dt_proj", inner, rank) | linear(f"{mamba}.out_proj", dim, inner)
     return shapes
@@ -217,7 +219,9 @@ def vim_mixer(w: Weights, mixer: str, x: Tensor) -> Tensor:
 def vim_forward(w: Weights, image: Tensor, depth: int, stride: int) -> Tensor:
     """Logits, by the released order of operations: add, norm, mix."""
 
-    def rms_norm(name: str, x: Tensor) -> Tensor:
+    def norm(name: str, x: Tensor) -> Tensor:
+        if f"{name}.bias" in w:
+            return layer_norm(w, name, x)
         return x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * w[f"{name}.weight"]
 
     patches = F.conv2d(image, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride)
@@ -227,8 +231,8 @@ def vim_forward(w: Weights, image: Tensor, depth: int, stride: int) -> Tensor:
     residual, hidden = None, x
     for i in range(depth):
         residual = hidden if residual is None else hidden + residual
-        hidden = vim_mixer(w, f"layers.{i}.mixer", rms_norm(f"layers.{i}.norm", residual))
-    chosen = rms_norm("norm_f", hidden + residual)[middle]
+        hidden = vim_mixer(w, f"layers.{i}.mixer", norm(f"layers.{i}.norm", residual))
+    chosen = norm("norm_f", hidden + residual)[middle]
     return w["head.weight"] @ chosen + w["head.bias"]
 
 
@@ -253,7 +257,8 @@ def plainmamba_mixer(w: Weights, mamba: str, x: Tensor, double_bias: bool, raste
     height, width, _ = x.shape
     x, z = (x @ w[f"{mamba}.in_proj.weight"].t() + w[f"{mamba}.in_proj.bias"]).chunk(2, -1)
     taps, bias = w[f"{mamba}.conv2d.weight"], w[f"{mamba}.conv2d.bias"]
-    x = rows(F.silu(F.conv2d(maps(x), taps, bias, padding=3, groups=x.shape[-1])))
+    padding = taps.shape[2] // 2
+    x = rows(F.silu(F.conv2d(maps(x), taps, bias, padding=padding, groups=x.shape[-1])))
     tokens = x.reshape(height * width, -1)
     rank, states = w[f"{mamba}.dt_proj.weight"].shape[1], w[f"{mamba}.A_log"].shape[1]
     projected = (tokens @ w[f"{mamba}.x_proj.weight"].t()).split([rank, states, states], -1)
@@ -268,7 +273,9 @@ def plainmamba_mixer(w: Weights, mamba: str, x: Tensor, double_bias: bool, raste
     return y @ w[f"{mamba}.out_proj.weight"].t() + w[f"{mamba}.out_proj.bias"]
 
 
-def plainmamba_forward(w: Weights, image: Tensor, depth, double_bias=True, raster=True) -> Tensor:
+def plainmamba_forward(
+    w: Weights, image: Tensor, depth, double_bias=True, raster=True, grid=(14, 14)
+) -> Tensor:
     """The final map ``[h, w, C]`` of an image of 16 h x 16 w pixels."""
 
     def batch_normed(name: str, x: Tensor) -> Tensor:
@@ -284,7 +291,7 @@ def plainmamba_forward(w: Weights, image: Tensor, depth, double_bias=True, raste
         i += 3
     projection = "patch_embed.projection"
     x = F.conv2d(x, w[f"{projection}.weight"], w[f"{projection}.bias"], stride=8)
-    positions = w["pos_embed"][0].t().view(1, -1, 14, 14)
+    positions = w["pos_embed"][0].t().view(1, -1, *grid)
     x = rows(x + F.interpolate(positions, x.shape[2:], mode="bicubic", align_corners=False))
     for i in range(depth):
         normed = layer_norm(w, f"layers.{i}.norm", x)

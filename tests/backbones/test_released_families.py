@@ -13,7 +13,7 @@ from mmquad.backbones import PlainMamba, Vim, VMamba
 from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
 from mmquad.backbones.vim import VIM_ARCHS
 from mmquad.backbones.vmamba import VMAMBA_ARCHS
-from mmquad.checkpoints import load_strict
+from mmquad.checkpoints import CheckpointMismatchError, load_strict
 from mmquad.checkpoints.plainmamba import convert_plainmamba, plainmamba_arch
 from mmquad.checkpoints.vim import convert_vim, vim_arch
 from mmquad.checkpoints.vmamba import convert_vmamba, vmamba_arch
@@ -100,11 +100,15 @@ def test_released_names_and_shapes_cover_the_model(kind: type, arch: str):
     assert mine == {k: v.shape for k, v in expected.items() if not k.endswith(counters)}
 
 
-def loaded(kind: type, weights: dict[str, Tensor], **settings) -> tuple[nn.Module, dict]:
+def loaded(
+    kind: type, weights: dict[str, Tensor], grid: tuple[int, int] | None = None, **settings
+) -> tuple[nn.Module, dict]:
     convert, read_arch, _ = FUNCTIONS[kind]
-    converted = convert(weights)
+    known = {"grid": grid} if grid else {}
+    converted = convert(weights, **known)
     head = {k: converted.pop(k) for k in list(converted) if k.startswith("head.")}
-    model = kind(read_arch(weights), out_indices=(-1,), **settings).double().eval()
+    arch = read_arch(weights, **known) | settings.pop("arch", {})
+    model = kind(arch, out_indices=(-1,), **settings).double().eval()
     counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     load_strict(model, converted | counters, source="released")
     return model, head
@@ -185,6 +189,25 @@ def test_vim_is_the_released_one(tokens: int, stride: int, side: int):
 
 
 @torch.no_grad()
+def test_vim_with_layer_norm_and_images_that_patches_do_not_fill():
+    """An image of 40 x 70 has 2 x 4 whole patches: built for it, the release learns 8 positions."""
+    torch.manual_seed(0)
+    weights = random_weights(vim_shapes(8, 2, 8, d_state=2, norm_parts=("weight", "bias")))
+    settings = {"grid": (2, 4), "out_type": "class_token"}
+    model, head = loaded(Vim, weights, arch={"cover": False}, **settings)
+    image = torch.randn(1, 3, 40, 70, dtype=torch.float64)
+    expected = vim_forward(weights, image, 2, 16)
+    actual = F.linear(model(image)[0], head["head.fc.weight"], head["head.fc.bias"])[0]
+    torch.testing.assert_close(actual, expected)
+    covered, _ = loaded(Vim, weights, **settings)
+    assert covered.stem(image).shape[1:3] == (3, 5)
+    with pytest.raises(CheckpointMismatchError, match="a square number of positions, got 8"):
+        convert_vim(weights)
+    with pytest.raises(ValueError, match=r"arch.norm must be one of \['rms', 'layer'\]"):
+        Vim({"dim": 8, "norm": "batch"})
+
+
+@torch.no_grad()
 def test_position_of_the_class_token_stays_apart():
     """At another size patches get interpolated patch positions, the token keeps its own."""
     weights = random_weights(vim_shapes(8, 1, 196))
@@ -224,6 +247,21 @@ def test_plainmamba_is_the_released_one(double_bias: bool, raster: bool):
     torch.testing.assert_close(model(image)[0][0].permute(1, 2, 0), expected)
     other = plainmamba_forward(weights, image, 2, not double_bias, raster)
     assert not torch.allclose(other, expected, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_plainmamba_of_another_grid_and_convolution():
+    torch.manual_seed(0)
+    grid = (2, 3)
+    shapes = plainmamba_shapes(8, 2, 2, (), d_state=2, conv_size=3, grid=grid)
+    weights = random_weights(shapes)
+    model, _ = loaded(PlainMamba, weights, grid=grid)
+    for size in ((32, 48), (64, 32)):
+        image = torch.randn(1, 3, *size, dtype=torch.float64)
+        expected = plainmamba_forward(weights, image, 2, grid=grid)
+        torch.testing.assert_close(model(image)[0][0].permute(1, 2, 0), expected)
+    with pytest.raises(CheckpointMismatchError, match="2 x 4 positions of patches, got 6"):
+        convert_plainmamba(weights, grid=(2, 4))
 
 
 def test_both_peculiarities_of_plainmamba_are_on_unless_asked_otherwise():
