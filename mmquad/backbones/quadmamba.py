@@ -27,7 +27,8 @@ class QuadMambaArch(NamedTuple):
         ssm_ratio: Inner channels D of a mixer over C.
         quad_stages: Stages whose blocks use the quadtree scan; the others use the cross scan.
         d_state: States N per channel.
-        mlp_ratio: Hidden width of the MLP over C.
+        mlp_ratio: Hidden width of the MLP over C; 0 for blocks without MLP.
+        conv_bias: The depthwise convolutions have a bias.
     """
 
     dim: int
@@ -36,6 +37,7 @@ class QuadMambaArch(NamedTuple):
     quad_stages: tuple[int, ...] = (0, 1)
     d_state: int = 1
     mlp_ratio: float = 4.0
+    conv_bias: bool = False
 
 
 QUADMAMBA_ARCHS = {
@@ -197,13 +199,13 @@ def _shifts(size: QuadMambaArch, cycle: tuple[tuple[int, int], ...]) -> list[lis
 def _mixer(
     dim: int, size: QuadMambaArch, tree: Quadtree, shift: tuple[int, int] | None
 ) -> ScanMixer:
-    inner_dim, dt_rank = int(dim * size.ssm_ratio), -(-dim // 16)
+    sizes = (dim, int(dim * size.ssm_ratio), size.d_state, -(-dim // 16))
     if shift is None:
-        return ScanMixer(dim, inner_dim, size.d_state, dt_rank, CrossScan())
+        return ScanMixer(*sizes, CrossScan(), conv_bias=size.conv_bias)
     if tree.fixed_window is not None:
         window = f"w{tree.fixed_window}" if tree.fixed_window else "h"
         fixed = LocalScan((window, f"{window}_flip"), padded=False)
-        return ScanMixer(dim, inner_dim, size.d_state, dt_rank, fixed)
+        return ScanMixer(*sizes, fixed, conv_bias=size.conv_bias)
     scan = QuadScan(
         shift=shift,
         nested=tree.nested,
@@ -212,4 +214,4 @@ def _mixer(
         coarse_level=tree.coarse_level,
         levels=tree.levels,
     )
-    return QuadMixer(dim, inner_dim, size.d_state, dt_rank, scan, tree.use_context, tree.top_k)
+    return QuadMixer(*sizes, scan, tree.use_context, tree.top_k, conv_bias=size.conv_bias)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mmquad.checkpoints.loading import CheckpointMismatchError
 from mmquad.checkpoints.renames import Rule, by_direction, layers_of, renamed
 from mmquad.checkpoints.vim import separate_positions
-from mmquad.checkpoints.vmamba import BLOCK_RULES, PATCH_RULES
+from mmquad.checkpoints.vmamba import PATCH_RULES, block_rules
 
 __all__ = ["convert_localvim", "convert_localvmamba"]
 
@@ -24,7 +24,6 @@ _LOCALVMAMBA: list[Rule] = [
     (_OP + r"attn\.channel_select\.(.+)", r"stages.\1.\2.mixer.combine.expand.\3"),
     (_OP + r"weights", r"stages.\1.\2.mixer.combine.alpha"),
     *PATCH_RULES,
-    *BLOCK_RULES,
 ]
 _MIXER = r"layers\.(\d+)\.mixer\."
 _LOCALVIM: list[Rule] = [
@@ -52,17 +51,18 @@ _DIRECTIONS = {
 def convert_localvmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Released names and shapes -> those of :class:`mmquad.backbones.LocalVMamba`.
 
-    The classifier becomes ``norm3`` and ``head.fc``. Gradients convert like weights.
+    The classifier becomes the last stage's norm and ``head.fc``. Gradients convert like weights.
 
     Raises:
         UnknownNamesError: A name is not one of the release.
         CheckpointMismatchError: The directions of an entry cannot be told.
     """
+    rules = _LOCALVMAMBA + block_rules(state_dict)
     return {
         new_name: by_direction(name, value, state_dict)
         if new_name.endswith(("ssm.A_log", "ssm.D_skip"))
         else _flat_alpha(new_name, value)
-        for new_name, name, value in renamed(state_dict, _LOCALVMAMBA, "LocalVMamba")
+        for new_name, name, value in renamed(state_dict, rules, "LocalVMamba")
     }
 
 

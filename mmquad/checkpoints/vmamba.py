@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmquad.checkpoints.renames import Rule, by_direction, layers_of, renamed, shape_of
 
-__all__ = ["BLOCK_RULES", "CONV_STEM_RULES", "PATCH_RULES", "convert_vmamba", "vmamba_arch"]
+__all__ = ["CONV_STEM_RULES", "PATCH_RULES", "block_rules", "convert_vmamba", "vmamba_arch"]
 
 DIRECTIONS = 4  # of the cross scan
 _STAGE = r"layers\.(\d+)\.blocks\."
@@ -29,8 +29,8 @@ _CURRENT: list[Rule] = [
     (r"\.op\.dt_projs\.weight$", ".op.dt_projs_weight"),
     (r"\.op\.dt_projs\.bias$", ".op.dt_projs_bias"),
 ]
-# In order; the first pattern that matches a whole name applies. QuadMamba's blocks have them too.
-BLOCK_RULES: list[Rule] = [
+# In order; the first pattern that matches a whole name applies.
+_BLOCK_RULES: list[Rule] = [
     (r"layers\.(\d+)\.downsample\.1\.(.+)", r"downsamples.\1.conv.\2"),
     (r"layers\.(\d+)\.downsample\.3\.(.+)", r"downsamples.\1.norm.\2"),
     (r"layers\.(\d+)\.blocks\.(\d+)\.norm\.(.+)", r"stages.\1.\2.norm1.\3"),
@@ -45,7 +45,6 @@ BLOCK_RULES: list[Rule] = [
     # in_proj, out_proj, and whatever does not belong here, which strict loading will name
     (r"layers\.(\d+)\.blocks\.(\d+)\.op\.(.+)", r"stages.\1.\2.mixer.\3"),
     (r"outnorm(\d)\.(.+)", r"norm\1.\2"),
-    (r"classifier\.norm\.(.+)", r"norm3.\1"),
     (r"classifier\.head\.(.+)", r"head.fc.\1"),
 ]
 CONV_STEM_RULES: list[Rule] = [
@@ -61,6 +60,14 @@ PATCH_RULES: list[Rule] = [
 ]
 
 
+def block_rules(names: Mapping[str, Tensor]) -> list[Rule]:
+    """Rules of everything but the stem, which QuadMamba and LocalVMamba have too.
+
+    A classifier's norm is that of the last of the stages in ``names``, however many there are.
+    """
+    return [(r"classifier\.norm\.(.+)", rf"norm{layers_of(names, _STAGE) - 1}.\1"), *_BLOCK_RULES]
+
+
 def convert_vmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Released names and shapes, of all three namings -> :class:`mmquad.backbones.VMamba`'s.
 
@@ -72,13 +79,11 @@ def convert_vmamba(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     current = _current_names(state_dict)
     stem = CONV_STEM_RULES if "patch_embed.5.weight" in current else PATCH_RULES
-    # a classifier's norm is that of its last stage, however many there are
-    last: Rule = (r"classifier\.norm\.(.+)", rf"norm{layers_of(current, _STAGE) - 1}.\1")
     return {
         new_name: by_direction(name, value, current)
         if new_name.endswith(("ssm.A_log", "ssm.D_skip"))
         else value
-        for new_name, name, value in renamed(current, [*stem, last, *BLOCK_RULES], "VMamba")
+        for new_name, name, value in renamed(current, stem + block_rules(current), "VMamba")
     }
 
 

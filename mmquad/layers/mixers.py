@@ -79,6 +79,7 @@ class QuadMixer(ScanMixer):
         scan: The quadtree, with this block's shift.
         use_context: See :class:`WindowSelector`.
         top_k: Windows to choose; see :class:`WindowSelector`.
+        conv_bias: The depthwise convolution has a bias.
 
     Raises:
         ValueError: There are fewer windows than are to be chosen.
@@ -93,8 +94,10 @@ class QuadMixer(ScanMixer):
         scan: QuadScan,
         use_context: bool = True,
         top_k: int = 1,
+        *,
+        conv_bias: bool = False,
     ) -> None:
-        super().__init__(dim, inner_dim, d_state, dt_rank, scan)
+        super().__init__(dim, inner_dim, d_state, dt_rank, scan, conv_bias=conv_bias)
         if top_k > scan.windows:
             raise ValueError(f"top_k must be at most the {scan.windows} windows, got {top_k}")
         self.selector = WindowSelector(inner_dim, use_context, top_k=top_k)

@@ -7,6 +7,7 @@ from torch import Tensor
 from mmquad.backbones import QuadMamba
 from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS, QuadMambaArch
 from mmquad.checkpoints import convert_quadmamba, load_strict
+from mmquad.checkpoints.quadmamba import quadmamba_arch
 
 TINY = QuadMambaArch(8, (2, 2, 1, 1), ssm_ratio=2)
 
@@ -113,13 +114,31 @@ def test_directions_are_split_row_by_row() -> None:
     assert torch.equal(converted["stages.2.0.mixer.ssm.D_skip"], rows)
 
 
-def test_classifier() -> None:
-    shapes = {k: s for k, s in released_shapes(TINY).items() if not k.startswith("outnorm")}
-    shapes |= norm("classifier.norm", 64) | linear("classifier.head", 10, 64)
+@pytest.mark.parametrize("stages", [4, 3])
+def test_classifier(stages: int) -> None:
+    """Its norm is that of the last stage."""
+    others = ("outnorm", *(f"layers.{i}." for i in range(stages, 4)))
+    shapes = {k: s for k, s in released_shapes(TINY).items() if not k.startswith(others)}
+    width = 8 * 2 ** (stages - 1)
+    shapes |= norm("classifier.norm", width) | linear("classifier.head", 10, width)
     converted = convert_quadmamba(numbered(shapes))
+    last = f"norm{stages - 1}"
     assert {name for name in converted if name.startswith(("norm", "head"))} == {
-        *("norm3.weight", "norm3.bias", "head.fc.weight", "head.fc.bias")
+        *(f"{last}.weight", f"{last}.bias", "head.fc.weight", "head.fc.bias")
     }
+
+
+def test_biases_of_the_convolutions_are_kept() -> None:
+    arch = TINY._replace(conv_bias=True)
+    model = QuadMamba(arch._asdict())
+    biases = {k for k in model.state_dict() if k.endswith("mixer.conv.bias")}
+    assert len(biases) == sum(TINY.depths)
+    shapes = released_shapes(TINY)
+    for name in [k for k in shapes if k.endswith("op.conv2d.weight")]:
+        shapes[name.replace("weight", "bias")] = shapes[name][:1]
+    released = numbered(shapes)
+    assert quadmamba_arch(released) == arch._asdict()
+    load_strict(model, convert_quadmamba(released), source="released")
 
 
 @pytest.mark.parametrize("name", ["layers.0.block.0.norm.weight", "patch_embed.1.weight", "norm.x"])
