@@ -80,21 +80,28 @@ class LocalVimBlock(nn.Module):
         norm: Before it.
         drop_path: Probability of dropping the mixer's branch.
         rotary_side: See :func:`mmquad.layers.rotate_grid`; None: x is not rotated.
+        rotary_grid: Its ``table_grid``.
     """
 
     def __init__(
-        self, mixer: nn.Module, norm: nn.Module, drop_path: float, rotary_side: int | None
+        self,
+        mixer: nn.Module,
+        norm: nn.Module,
+        drop_path: float,
+        rotary_side: int | None,
+        rotary_grid: tuple[int, int] | None,
     ) -> None:
         super().__init__()
         self.norm1 = norm
         self.mixer = mixer
         self.drop_path = DropPath(drop_path)
-        self.rotary_side = rotary_side
+        self.rotary_side, self.rotary_grid = rotary_side, rotary_grid
 
     def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """The stream after this block, and what its mixer added to it."""
         if self.rotary_side is not None:
-            x = rotate_grid(x.unflatten(1, (height, width)), self.rotary_side).flatten(1, 2)
+            grid = x.unflatten(1, (height, width))
+            x = rotate_grid(grid, self.rotary_side, self.rotary_grid).flatten(1, 2)
         branch = self.mixer(self.norm1(x), height, width)
         return x + self.drop_path(branch), branch
 
@@ -115,6 +122,8 @@ class LocalVim(SequenceBackbone):
         features: ``'stream'``: outputs are the residual stream under the norm of the arch.
             ``'mixer'``: what the layer's mixer adds to it, under LayerNorm, as the release's
             detectors have it.
+        interpolate_rotary: On maps that do not have the grid of the arch, interpolate cosines and
+            sines of its rotary embedding, as the release does, instead of computing theirs.
         in_channels: Channels of the image.
         out_type: ``'map'``: maps ``[B, C, h, w]`` of the patches; ``'class_token'``: the token,
             ``[B, C]``, for classifiers.
@@ -140,6 +149,7 @@ class LocalVim(SequenceBackbone):
         directions: str | Sequence[str] | None = None,
         pad_windows: bool = True,
         features: str = "stream",
+        interpolate_rotary: bool = False,
         in_channels: int = 3,
         out_type: str = "map",
         out_indices: Sequence[int] = (-1,),
@@ -156,13 +166,14 @@ class LocalVim(SequenceBackbone):
         norm = stream_norm(size.norm)
         inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
         rotary_side = None if size.class_token else size.rotary_side
+        rotary_grid = tuple(size.grid) if interpolate_rotary else None
 
         def block(i: int, drop_path: float) -> LocalVimBlock:
             scan = LocalScan(names[i], pad_windows, size.class_token)
             mixer = LocalSequenceMixer(
                 size.dim, inner_dim, size.d_state, dt_rank, scan, size.search
             )
-            return LocalVimBlock(mixer, norm(size.dim), drop_path, rotary_side)
+            return LocalVimBlock(mixer, norm(size.dim), drop_path, rotary_side, rotary_grid)
 
         super().__init__(
             stem=PatchEmbed(in_channels, size.dim, size.patch_size),

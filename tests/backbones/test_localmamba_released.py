@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmquad.backbones import LocalVim, LocalVMamba
 from mmquad.checkpoints import CheckpointMismatchError
 from mmquad.checkpoints.localmamba import convert_localvim, convert_localvmamba
+from mmquad.layers import rotate_grid
 
 DEPTHS = [1, 2]
 VMAMBA_DIRECTIONS = ["h v_flip w2 w7_flip", "v w2_flip w3 h_flip", "w7 w2 v h"]
@@ -147,6 +148,19 @@ def test_localvim_as_the_backbone_of_the_releases_detectors(
         {n: p.grad for n, p in model.named_parameters()},
         convert_localvim(gradients, out_indices=out_indices, grid=grid),
     )
+
+
+def test_rotary_tables_can_be_interpolated_as_in_the_release() -> None:
+    arch = {"dim": 16, "depth": 2, "grid": (3, 3)}
+    model, released = (LocalVim(arch, interpolate_rotary=on).eval() for on in (False, True))
+    released.load_state_dict(model.state_dict())
+    for size, same in [((48, 48), True), ((48, 64), False)]:
+        image = torch.randn(1, 3, *size)
+        assert torch.equal(model(image)[0], released(image)[0]) == same
+    x = torch.randn(1, 12, 16)
+    block = released.stages[1]
+    turned = rotate_grid(x.view(1, 3, 4, 16), 14, table_grid=(3, 3)).view_as(x)
+    torch.testing.assert_close(block(x, 3, 4)[0], turned + block.mixer(block.norm1(turned), 3, 4))
 
 
 def test_outputs_of_other_layers_do_not_fit() -> None:

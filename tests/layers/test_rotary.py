@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmquad.layers import rotate_grid
 
@@ -37,6 +38,26 @@ def test_lengths_do_not_change() -> None:
     for _ in range(20):
         y = rotate_grid(y)
     torch.testing.assert_close(y.norm(dim=-1), x.norm(dim=-1))
+
+
+@pytest.mark.parametrize("size", [(5, 2), (3, 4), (3, 3)])
+def test_interpolated_tables_are_those_of_the_release(size: tuple[int, int]) -> None:
+    """Tables of cosines and sines, one entry per channel, resized as images are."""
+    grid, channels, side = (3, 3), 8, 14
+    x = torch.randn(2, *size, channels, dtype=torch.float64)
+    angle = torch.zeros(1, channels, *grid, dtype=torch.float64)
+    for c, frequency in enumerate([1, 1, 0.01, 0.01]):
+        for i in range(3):
+            angle[0, c, i] = i * side / 3 * frequency
+            angle[0, c + 4, :, i] = i * side / 3 * frequency
+    cos, sin = (
+        F.interpolate(table, size=size, mode="bicubic").permute(0, 2, 3, 1)
+        for table in (angle.cos(), angle.sin())
+    )
+    partner = torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)
+    actual = rotate_grid(x, side, table_grid=grid)
+    torch.testing.assert_close(actual, x * cos + partner * sin)
+    assert torch.equal(actual, rotate_grid(x, side)) == (size == grid)
 
 
 def test_channels_must_make_pairs_for_both_axes() -> None:
