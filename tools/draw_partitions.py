@@ -5,6 +5,7 @@ python tools/draw_partitions.py <config> <checkpoint> folder --out-dir partition
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -38,6 +39,7 @@ def main() -> None:
     except SetupError as error:
         exit_with(error)
     preprocessor = getattr(model, "data_preprocessor", None)
+    names: Counter[str] = Counter()
     for path in images_in(args.images):
         picture = cv2.imread(str(path))
         if picture is None:
@@ -47,7 +49,10 @@ def main() -> None:
         (partitions,) = image_partitions(model.backbone, inputs)
         image = input_to_image(inputs[0], preprocessor)
         sheet = draw_partition_sheet(image, partitions, args.panel_side, args.columns)
-        print(write_picture(Path(args.out_dir) / f"{path.stem}.jpg", sheet))
+        names[path.stem] += 1
+        number = names[path.stem]  # folders may hold images of one name
+        name = path.stem if number == 1 else f"{path.stem}_{number}"
+        print(write_picture(Path(args.out_dir) / f"{name}.jpg", sheet))
 
 
 if __name__ == "__main__":

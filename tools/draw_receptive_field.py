@@ -1,7 +1,7 @@
 """Draw the effective receptive field of backbones, before and after training.
 
 python tools/draw_receptive_field.py --config <config> --checkpoint <checkpoint> --images folder
-python tools/draw_receptive_field.py --backbone QuadMamba:lite --backbone VMamba:tiny --size 224
+python tools/draw_receptive_field.py --backbone QuadMamba:lite --backbone VMamba:vanilla-tiny
 """
 
 import argparse
@@ -42,7 +42,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if not args.config and not args.backbone:
-        raise SystemExit("Give --config, or --backbone once or more, e.g. --backbone VMamba:tiny.")
+        raise SystemExit("Give --config, or --backbone once or more, e.g. --backbone Vim:tiny.")
+    if args.checkpoint and not args.config:
+        raise SystemExit("--checkpoint needs the --config of its model.")
     torch.manual_seed(args.seed)
     backbones, preprocessor = {}, None
     if args.config:
@@ -58,14 +60,16 @@ def main() -> None:
     for name in args.backbone:
         kind, _, arch = name.partition(":")
         settings = {"arch": arch} if arch else {}
-        backbones[f"{kind} {arch}"] = MODELS.build({"type": f"mmquad.{kind}", **settings})
+        backbones[f"{kind} {arch}".strip()] = MODELS.build({"type": f"mmquad.{kind}", **settings})
 
     inputs = torch.randn(args.max_images, 3, args.size, args.size)
     if args.images:
-        pictures = [cv2.imread(str(p)) for p in images_in(args.images)[: args.max_images]]
-        square = [
-            cv2.resize(p, (args.size, args.size))[..., ::-1] for p in pictures if p is not None
-        ]
+        square = []
+        for path in images_in(args.images)[: args.max_images]:
+            picture = cv2.imread(str(path))
+            if picture is None:
+                raise SystemExit(f"{path}: cannot be decoded")
+            square.append(cv2.resize(picture, (args.size, args.size))[..., ::-1])
         inputs = torch.cat([image_to_input(p, preprocessor, 0) for p in square])
     fields = {
         title: effective_receptive_field(backbone, inputs, args.out_index)

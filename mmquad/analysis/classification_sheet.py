@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmquad.analysis.figure_files import arrange_panels
+
 _MARGIN = 6
 _CAPTION = 36
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -83,7 +85,6 @@ def draw_classification_sheet(
     """
     if not examples:
         raise ValueError("expected at least one example to draw, got none")
-    columns = min(columns, len(examples))
     panels = []
     for example in examples:
         panel = np.full((panel_side + _CAPTION, panel_side + _MARGIN, 3), 255, dtype=np.uint8)
@@ -98,6 +99,4 @@ def draw_classification_sheet(
             scale = _SCALE * min(1, (panel_side - 4) / width)  # long names are written smaller
             cv2.putText(panel, text, (1, panel_side + y), _FONT, scale, ink, 1, cv2.LINE_AA)
         panels.append(panel)
-    panels += [np.full_like(panels[0], 255)] * (-len(panels) % columns)
-    rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
-    return np.vstack(rows)
+    return arrange_panels(panels, columns)

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmquad.analysis.figure_files import arrange_panels
+
 _MARGIN = 8
 _GUTTER = 24
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -139,10 +141,8 @@ def draw_detection_sheet(
         x = (header.shape[1] + side * (panel_side + _MARGIN) - width) // 2
         cv2.putText(header, text, (x, 18), _FONT, 0.55, _INK, 1, cv2.LINE_AA)
 
-    columns = min(columns, len(pairs))
-    pairs += [np.full_like(pairs[0], _PAPER)] * (-len(pairs) % columns)
-    rows = [np.hstack(pairs[i : i + columns]) for i in range(0, len(pairs), columns)]
-    return np.vstack([np.hstack([header] * columns), *rows])
+    sheet = arrange_panels(pairs, columns)
+    return np.vstack([np.hstack([header] * min(columns, len(pairs))), sheet])
 
 
 def write_picture(path: str | Path, image: np.ndarray) -> Path:

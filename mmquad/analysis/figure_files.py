@@ -1,5 +1,6 @@
-"""Writes pictures small enough to be kept with the code."""
+"""Arranges panels on sheets, and writes pictures small enough to be kept with the code."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["write_figure", "write_small_png"]
+__all__ = ["arrange_panels", "write_figure", "write_small_png"]
+
+
+def arrange_panels(panels: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Panels of one size in rows, on white: [H, W, 3] each.
+
+    Raises:
+        ValueError: There is no column.
+    """
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
+    columns = min(columns, len(panels))
+    filled = [*panels, *[np.full_like(panels[0], 255)] * (-len(panels) % columns)]
+    rows = [np.hstack(filled[i : i + columns]) for i in range(0, len(filled), columns)]
+    return np.vstack(rows)
 
 
 def write_small_png(path: str | Path, image: np.ndarray, colors: int = 64) -> Path:

@@ -42,7 +42,7 @@ def image_to_input(image: np.ndarray, preprocessor: nn.Module | None, side: int)
     """
     if side:
         factor = side / max(image.shape[:2])
-        size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+        size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
         interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         image = cv2.resize(image, size, interpolation=interpolation)
     mean, std, is_rgb = _normalisation(preprocessor)

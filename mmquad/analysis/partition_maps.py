@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmquad.analysis.figure_files import arrange_panels
 from mmquad.layers.window_selector import WindowSelector
 from mmquad.scans import QuadScan
 
@@ -170,11 +171,7 @@ def draw_partition_sheet(
         bottom = _titled(_draw_scores(panel, partition), f"score {low:.2f} to {high:.2f}")
         pairs.append(np.vstack([top, bottom]))
     first = np.vstack([_titled(panel, "image"), np.full_like(_titled(panel, ""), 255)])
-    pairs.insert(0, first)
-    columns = min(columns, len(pairs))
-    pairs += [np.full_like(first, 255)] * (-len(pairs) % columns)
-    rows = [np.hstack(pairs[i : i + columns]) for i in range(0, len(pairs), columns)]
-    return np.vstack(rows)
+    return arrange_panels([first, *pairs], columns)
 
 
 def _parts(length: int, level: int) -> np.ndarray:

@@ -33,7 +33,12 @@ def effective_receptive_field(
 
     Returns:
         Non-negative, float64, [H, W], with sum 1; zeros if nothing reaches the output.
+
+    Raises:
+        ValueError: There is no image.
     """
+    if not len(images):
+        raise ValueError(f"expected at least one image, got {images.shape=}")
     was_training = backbone.training
     backbone.eval()
     total = torch.zeros(images.shape[-2:], dtype=torch.float64, device=images.device)
@@ -100,6 +105,7 @@ def draw_receptive_fields(fields: Mapping[str, np.ndarray], path: str | Path) ->
     bar = figure.colorbar(drawn, ax=list(panels), shrink=0.75, ticks=[highest, highest / 1000])
     bar.ax.set_yticklabels(["1", "0.001"], fontsize=7)
     bar.ax.minorticks_off()
+    bar.set_label("gradient / highest", fontsize=8)
     return write_figure(path, figure, colors=128)
 
 

@@ -76,10 +76,17 @@ def draw_scan_paths(
 
     Returns:
         `path`.
+
+    Raises:
+        ValueError: The grid is empty.
     """
+    if height < 1 or width < 1:
+        raise ValueError(f"expected a grid of at least 1 x 1, got {height} x {width}")
     rows = {name: scan_paths(scan, height, width) for name, scan in scans.items()}
     columns = max(map(len, rows.values()))
-    size = (1.75 * columns, 1.95 * len(rows) * max(height / width, 0.5))
+    # The shorter side of a panel leaves room for the name of the row, the longer one grows with it.
+    sides = [1.75 * min(max(ratio, 1), 2) for ratio in (width / height, height / width)]
+    size = (sides[0] * columns, (sides[1] + 0.2) * len(rows))
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     panels = figure.subplots(len(rows), columns, squeeze=False)
     for panel in panels.flat:

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmquad.analysis.figure_files import arrange_panels
+
 _MARGIN = 6
 _HEADER = 26
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -52,10 +54,13 @@ def read_segmentation_examples(
         max_images: Number of images to read.
 
     Raises:
-        FileNotFoundError: An image or a label map cannot be read.
+        FileNotFoundError: An image or a label map cannot be read, or there is none.
     """
     examples = []
-    for path in sorted(Path(images).glob("*.jpg"))[:max_images]:
+    paths = sorted(Path(images).glob("*.jpg"))
+    if not paths:
+        raise FileNotFoundError(f"expected .jpg images in {images}, found none")
+    for path in paths[:max_images]:
         image = cv2.imread(str(path))
         if image is None:
             raise FileNotFoundError(f"expected an image at {path}, could not read one")
@@ -95,19 +100,14 @@ def draw_segmentation_sheet(
     """
     if not examples:
         raise ValueError("expected at least one example to draw, got none")
-    columns = min(columns, len(examples))
     colors = np.array([*palette, (0, 0, 0)], dtype=np.uint8)  # the last for label -1
-    rows = []
-    for start in range(0, len(examples), columns):
-        row = [_panels(e, colors, panel_side) for e in examples[start : start + columns]]
-        row += [np.full_like(row[0], 255)] * (columns - len(row))
-        rows.append(np.hstack(row))
-    width = rows[0].shape[1]
+    sheet = arrange_panels([_panels(e, colors, panel_side) for e in examples], columns)
+    width = sheet.shape[1]
     header = np.full((_HEADER, width, 3), 255, dtype=np.uint8)
-    for index in range(3 * columns):
+    for index in range(3 * min(columns, len(examples))):
         x = index * (panel_side + _MARGIN) + _MARGIN
         _write(header, _TITLES[index % 3], x)
-    return np.vstack([header, *rows, _legend(class_names, palette, width)])
+    return np.vstack([header, sheet, _legend(class_names, palette, width)])
 
 
 def _panels(example: SegmentationExample, colors: np.ndarray, side: int) -> np.ndarray:

@@ -164,7 +164,7 @@ def _draw_losses(panel: Axes, log: TrainingLog, losses: Sequence[str]) -> None:
 def _draw_metrics(panel: Axes, log: TrainingLog, metrics: Sequence[str]) -> None:
     for index, name in enumerate(metrics):
         steps, values = log.series(name, val=True)
-        label = f"{name}: {values[-1]:.3g}"
+        label = f"{name}: {values[-1]:#.3g}"
         panel.plot(steps, values, color=f"C{index}", marker="o", markersize=3, label=label)
     panel.set(xlabel=log.val_step_name, ylabel="validation metric")
     highest = max(float(np.nanmax(log.series(name, val=True)[1])) for name in metrics)

@@ -151,6 +151,7 @@ def test_images_survive_the_preprocessor(to_rgb: bool):
     torch.testing.assert_close(inputs, expected)
     np.testing.assert_array_equal(input_to_image(inputs[0], preprocessor), rgb)
     assert image_to_input(rgb, None, 24).shape == (1, 3, 20, 24)
+    assert image_to_input(rgb[:, :1].repeat(9, axis=0), None, 24).shape == (1, 3, 24, 1)
 
 
 def test_images_of_folders(tmp_path: Path):

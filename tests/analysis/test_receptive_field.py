@@ -69,3 +69,8 @@ def test_the_picture(tmp_path: Path):
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     left, right = image[:, : image.shape[1] // 2], image[:, image.shape[1] // 2 :]
     assert (left < 10).sum() > 2 * (right < 10).sum()  # black: a thousandth and less
+
+
+def test_an_image_is_needed():
+    with pytest.raises(ValueError, match="at least one image"):
+        effective_receptive_field(Convolution(3), torch.zeros(0, 3, 8, 8))

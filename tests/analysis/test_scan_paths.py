@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmquad import scans
-from mmquad.analysis.figure_files import write_small_png
+from mmquad.analysis.figure_files import arrange_panels, write_small_png
 from mmquad.analysis.scan_paths import EXAMPLE_SCANS, draw_scan_paths, scan_paths
 from mmquad.scans import CrossScan, LocalScan, QuadScan
 
@@ -58,3 +58,22 @@ def test_a_small_png_keeps_few_colours_exactly(tmp_path: Path):
     image = np.random.default_rng(0).integers(0, 2, (9, 9, 1), dtype=np.uint8) * [[[200, 30, 90]]]
     path = write_small_png(tmp_path / "x.png", image.astype(np.uint8))
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], image)
+
+
+@pytest.mark.parametrize("size", [(7, 12), (1, 9), (12, 4)])
+def test_rows_are_high_enough_for_their_names(size: tuple[int, int], tmp_path: Path):
+    name = "quad (QuadMamba)"
+    image = cv2.imread(str(draw_scan_paths({name: QuadScan()}, tmp_path / "x.png", *size)))
+    assert image.shape[0] >= 190
+    assert image.shape[1] >= 4 * 170
+    with pytest.raises(ValueError, match="at least 1 x 1, got 0 x 9"):
+        draw_scan_paths({name: QuadScan()}, tmp_path / "x.png", 0, 9)
+
+
+def test_panels_are_arranged_in_rows():
+    panels = [np.full((2, 3, 3), value, dtype=np.uint8) for value in (10, 20, 30)]
+    sheet = arrange_panels(panels, 2)[::2, ::3, 0]
+    np.testing.assert_array_equal(sheet, [[10, 20], [30, 255]])
+    assert arrange_panels(panels, 9).shape == (2, 9, 3)
+    with pytest.raises(ValueError, match="columns must be at least 1, got 0"):
+        arrange_panels(panels, 0)

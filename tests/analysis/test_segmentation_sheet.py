@@ -63,6 +63,8 @@ def test_files_and_the_tool(tmp_path: Path, monkeypatch):
     np.testing.assert_array_equal(examples[0].truth, examples[0].prediction)
     with pytest.raises(FileNotFoundError, match=r"ADE_val_00000001\.png"):
         read_segmentation_examples(root / "images/validation", annotations, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"expected .jpg images in .*images/none"):
+        read_segmentation_examples(root / "images/none", annotations, annotations)
 
     out = tmp_path / "sheet.png"
     monkeypatch.setattr(sys, "argv", [TOOL.name, str(root), str(annotations), "--out", str(out)])

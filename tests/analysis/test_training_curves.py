@@ -3,6 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mmquad.analysis.training_curves import draw_training_curves, read_training_log, smooth
 
@@ -127,3 +128,12 @@ def test_missing_keys_name_the_available_ones(tmp_path):
     with pytest.raises(ValueError, match=r"training log, .*'loss'.*, got \['loss_rpn'\]"):
         draw_training_curves(log, tmp_path / "x.png", losses=["loss_rpn"])
     assert not (tmp_path / "x.png").exists()
+
+
+def test_the_legend_has_three_digits(tmp_path, monkeypatch):
+    write_run(tmp_path, "20250101_000000", range(1, 5), [(1, 0.6)])
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    draw_training_curves(read_training_log(tmp_path), tmp_path / "x.png")
+    texts = [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()]
+    assert texts == ["coco/bbox_mAP: 0.600", "coco/segm_mAP: 0.300"]

@@ -52,6 +52,9 @@ def test_partitions(folder: Path):
     done = run("draw_partitions.py", *arguments, cwd=folder)
     assert "broken.png: cannot be decoded, skipped" in done.stdout, done.stderr
     assert is_picture(folder / "out/image.jpg")
+    twice = (*arguments[:2], folder / "image.png", folder / "image.png", "--out-dir", "twice")
+    run("draw_partitions.py", *twice, cwd=folder)
+    assert is_picture(folder / "twice/image_2.jpg")
 
 
 @pytest.mark.slow
@@ -63,3 +66,8 @@ def test_receptive_field(folder: Path, tmp_path: Path):
     assert is_picture(tmp_path / "field.png")
     missing = run("draw_receptive_field.py", cwd=tmp_path)
     assert "Give --config, or --backbone" in missing.stderr
+    useless = run("draw_receptive_field.py", *arguments[2:], "--backbone", "Vim", cwd=tmp_path)
+    assert "--checkpoint needs the --config" in useless.stderr
+    broken = ("--backbone", "Vim:tiny", "--images", folder / "broken.png")
+    damaged = run("draw_receptive_field.py", *broken, cwd=tmp_path)
+    assert "broken.png: cannot be decoded" in damaged.stderr
