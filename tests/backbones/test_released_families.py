@@ -100,18 +100,54 @@ def test_released_names_and_shapes_cover_the_model(kind: type, arch: str):
     assert mine == {k: v.shape for k, v in expected.items() if not k.endswith(counters)}
 
 
-def loaded(
-    kind: type, weights: dict[str, Tensor], grid: tuple[int, int] | None = None, **settings
-) -> tuple[nn.Module, dict]:
-    convert, read_arch, _ = FUNCTIONS[kind]
-    known = {"grid": grid} if grid else {}
-    converted = convert(weights, **known)
-    head = {k: converted.pop(k) for k in list(converted) if k.startswith("head.")}
-    arch = read_arch(weights, **known) | settings.pop("arch", {})
-    model = kind(arch, out_indices=(-1,), **settings).double().eval()
-    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
-    load_strict(model, converted | counters, source="released")
-    return model, head
+class Loaded:
+    """A backbone with converted weights, and the head if they have one."""
+
+    def __init__(
+        self, kind: type, weights: dict[str, Tensor], grid: tuple | None = None, **settings
+    ) -> None:
+        self.weights = weights
+        self.convert, read_arch, _ = FUNCTIONS[kind]
+        self.known = {"grid": grid} if grid else {}
+        arch = read_arch(weights, **self.known) | settings.pop("arch", {})
+        self.backbone = kind(arch, out_indices=(-1,), **settings)
+        self.whole = nn.ModuleDict({"backbone": self.backbone})
+        converted = self.converted({k: v.detach() for k, v in weights.items()})
+        if "head.fc.weight" in converted:
+            head = nn.Linear(self.backbone.out_channels[-1], 1000)
+            self.whole["head"] = nn.ModuleDict({"fc": head})
+        self.whole.double().eval()
+        own = self.whole.state_dict()
+        counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+        load_strict(self.whole, converted | counters, source="released")
+
+    def converted(self, released: dict[str, Tensor]) -> dict[str, Tensor]:
+        new = self.convert(released, **self.known)
+        return {k if k.startswith("head.") else f"backbone.{k}": v for k, v in new.items()}
+
+    def logits(self, image: Tensor) -> Tensor:
+        feature = self.backbone(image)[0]
+        pooled = feature if feature.ndim == 2 else feature.mean((2, 3))
+        return self.whole["head"]["fc"](pooled)[0]
+
+    def assert_same(self, mine: Tensor, theirs: Tensor) -> None:
+        """Outputs, and gradients of all parameters, which convert like weights."""
+        torch.testing.assert_close(mine, theirs)
+        upstream = torch.randn_like(theirs)
+        for output in (mine, theirs):
+            (output * upstream).sum().backward()
+        gradients = {k: v if v.grad is None else v.grad for k, v in self.weights.items()}
+        expected = self.converted(gradients)
+        for name, parameter in self.whole.named_parameters():
+            scale = expected[name].abs().max()
+            assert scale > 0, f"{name} does not take part"
+            assert (parameter.grad - expected[name]).abs().max() < 1e-9 * scale, name
+
+
+def leaves(shapes: dict[str, tuple]) -> dict[str, Tensor]:
+    """Random weights whose gradients can be asked for; statistics of batch norms have none."""
+    weights = random_weights(shapes)
+    return {k: v if ".running_" in k else v.requires_grad_() for k, v in weights.items()}
 
 
 @pytest.mark.parametrize(
@@ -124,16 +160,13 @@ def loaded(
     ids=["vanilla", "current", "current-gated"],
 )
 @pytest.mark.parametrize("size", [(32, 24), (22, 30)])
-@torch.no_grad()
 def test_vmamba_is_the_released_one(arch: dict, size: tuple[int, int]):
     torch.manual_seed(0)
-    weights = random_weights(vmamba_shapes(8, (1, 2, 1), ssm_ratio=2, **arch))
-    model, head = loaded(VMamba, weights)
+    weights = leaves(vmamba_shapes(8, (1, 2, 1), ssm_ratio=2, **arch))
+    model = Loaded(VMamba, weights)
     image = torch.randn(1, 3, *size, dtype=torch.float64)
-    pooled = model(image)[0].mean((2, 3))
     expected = vmamba_forward(weights, image, (1, 2, 1), arch["gate"], arch["overlap"])
-    actual = F.linear(pooled, head["head.fc.weight"], head["head.fc.bias"])[0]
-    torch.testing.assert_close(actual, expected)
+    model.assert_same(model.logits(image), expected)
 
 
 EARLIER = [
@@ -181,29 +214,24 @@ def test_all_namings_of_vmamba_convert_alike(overlap: bool):
 
 
 @pytest.mark.parametrize(("tokens", "stride", "side"), [(196, 16, 224), (9, 16, 48)])
-@torch.no_grad()
 def test_vim_is_the_released_one(tokens: int, stride: int, side: int):
     torch.manual_seed(0)
-    weights = random_weights(vim_shapes(8, 3, tokens, d_state=2))
-    model, head = loaded(Vim, weights, out_type="class_token")
+    weights = leaves(vim_shapes(8, 3, tokens, d_state=2))
+    model = Loaded(Vim, weights, out_type="class_token")
     image = torch.randn(1, 3, side, side, dtype=torch.float64)
-    actual = F.linear(model(image)[0], head["head.fc.weight"], head["head.fc.bias"])[0]
-    torch.testing.assert_close(actual, vim_forward(weights, image, 3, stride))
+    model.assert_same(model.logits(image), vim_forward(weights, image, 3, stride))
 
 
-@torch.no_grad()
 def test_vim_with_layer_norm_and_images_that_patches_do_not_fill():
     """An image of 40 x 70 has 2 x 4 whole patches: built for it, the release learns 8 positions."""
     torch.manual_seed(0)
-    weights = random_weights(vim_shapes(8, 2, 8, d_state=2, norm_parts=("weight", "bias")))
+    weights = leaves(vim_shapes(8, 2, 8, d_state=2, norm_parts=("weight", "bias")))
     settings = {"grid": (2, 4), "out_type": "class_token"}
-    model, head = loaded(Vim, weights, arch={"cover": False}, **settings)
+    model = Loaded(Vim, weights, arch={"cover": False}, **settings)
     image = torch.randn(1, 3, 40, 70, dtype=torch.float64)
-    expected = vim_forward(weights, image, 2, 16)
-    actual = F.linear(model(image)[0], head["head.fc.weight"], head["head.fc.bias"])[0]
-    torch.testing.assert_close(actual, expected)
-    covered, _ = loaded(Vim, weights, **settings)
-    assert covered.stem(image).shape[1:3] == (3, 5)
+    model.assert_same(model.logits(image), vim_forward(weights, image, 2, 16))
+    covered = Loaded(Vim, weights, **settings)
+    assert covered.backbone.stem(image).shape[1:3] == (3, 5)
     with pytest.raises(CheckpointMismatchError, match="a square number of positions, got 8"):
         convert_vim(weights)
     with pytest.raises(ValueError, match=r"arch.norm must be one of \['rms', 'layer'\]"):
@@ -239,30 +267,30 @@ def test_weights_with_class_token_load_without_and_on_another_grid(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("double_bias", "raster"), [(True, True), (False, True), (True, False)])
-@torch.no_grad()
 def test_plainmamba_is_the_released_one(double_bias: bool, raster: bool):
     torch.manual_seed(0)
-    weights = random_weights(plainmamba_shapes(8, 2, 1, (0,), d_state=2))
+    weights = leaves(plainmamba_shapes(8, 2, 1, (0,), d_state=2))
     reading = {"double_dt_bias": double_bias, "raster_parameters": raster}
-    model, _ = loaded(PlainMamba, weights, reading=reading)
+    model = Loaded(PlainMamba, weights, reading=reading)
     image = torch.randn(1, 3, 48, 80, dtype=torch.float64)
     expected = plainmamba_forward(weights, image, 2, double_bias, raster)
-    torch.testing.assert_close(model(image)[0][0].permute(1, 2, 0), expected)
+    model.assert_same(model.backbone(image)[0][0].permute(1, 2, 0), expected)
     other = plainmamba_forward(weights, image, 2, not double_bias, raster)
     assert not torch.allclose(other, expected, rtol=1e-3)
 
 
-@torch.no_grad()
 def test_plainmamba_of_another_grid_and_convolution():
     torch.manual_seed(0)
     grid = (2, 3)
     shapes = plainmamba_shapes(8, 2, 2, (), d_state=2, conv_size=3, grid=grid)
-    weights = random_weights(shapes)
-    model, _ = loaded(PlainMamba, weights, grid=grid)
+    weights = leaves(shapes)
     for size in ((32, 48), (64, 32)):
+        model = Loaded(PlainMamba, weights, grid=grid)
         image = torch.randn(1, 3, *size, dtype=torch.float64)
         expected = plainmamba_forward(weights, image, 2, grid=grid)
-        torch.testing.assert_close(model(image)[0][0].permute(1, 2, 0), expected)
+        model.assert_same(model.backbone(image)[0][0].permute(1, 2, 0), expected)
+        for weight in weights.values():
+            weight.grad = None
     with pytest.raises(CheckpointMismatchError, match="2 x 4 positions of patches, got 6"):
         convert_plainmamba(weights, grid=(2, 4))
 
