@@ -198,6 +198,7 @@ def test_released_decay(name: str, decayed: tuple[str, ...], spared: tuple[str, 
 
 def test_recipes_differ_where_the_papers_do():
     vim = load("mmseg/vim/upernet_vim-tiny_4xb8-60k_ade20k-512x512")
+    assert vim.train_cfg.val_interval == vim.default_hooks.checkpoint.interval == 6000
     assert vim.train_cfg.max_iters == vim.param_scheduler[1].end == 60000
     assert (vim.optim_wrapper.optimizer.lr, vim.optim_wrapper.optimizer.weight_decay) == (2e-4, 0.1)
     assert vim.model.test_cfg == {"mode": "slide", "crop_size": (512, 512), "stride": (341, 341)}

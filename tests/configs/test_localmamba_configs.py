@@ -83,7 +83,7 @@ def shallow(cfg: Config) -> Config:
         cfg.model.data_preprocessor.size = (64, 96)
         backbone.drop_path_rate = 0.0  # of two samples a branch may drop both
     if "roi_head" in cfg.model:
-        cfg.model.data_preprocessor.pop("batch_augments", None)
+        cfg.model.data_preprocessor.pad_size_divisor = 32
         cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
         cfg.model.train_cfg.rcnn.sampler.num = 16
     return cfg
@@ -158,6 +158,16 @@ def test_segmentors_read_what_their_backbones_give(name: str) -> None:
         maps = [torch.zeros(1, c, 4, 4) for c in model.backbone.out_channels]
         neck = build(Config({**load(name), "model": load(name).model.neck})).eval()
         assert [y.shape[2] for y in neck(maps)] == [16, 8, 4, 2]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_localvim_detects_in_images_padded_as_in_training(training: bool) -> None:
+    cfg = load("mask-rcnn_localvim-tiny_simple-fpn_lsj-25e_coco")
+    preprocessor = build(Config({**cfg, "model": cfg.model.data_preprocessor}))
+    for size in ((683, 1024), (1024, 300)):
+        data = preprocessor(detection_batch(*size, 80), training)
+        assert data["inputs"].shape[2:] == (1024, 1024)
+        assert data["data_samples"][0].batch_input_shape == (1024, 1024)
 
 
 # Table 3 and 4 of the paper, in millions; the pyramid of LocalVim is ours.

@@ -8,9 +8,9 @@ model.backbone.init_cfg.checkpoint=/path/to/weights.pth
 _base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
 
 _norm = dict(type="GN", num_groups=32)
-_pad = dict(type="BatchFixedSizePad", size=(1024, 1024), pad_mask=True)
 model = dict(
-    data_preprocessor=dict(batch_augments=[_pad]),
+    # To 1024 x 1024 in training and in tests: positions are stretched over the padded image.
+    data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(_delete_=True, type="mmquad.LocalVim", drop_path_rate=0.1),
     neck=dict(_delete_=True, type="mmquad.SimpleFeaturePyramid", in_channels=192),
     rpn_head=dict(num_convs=2),
