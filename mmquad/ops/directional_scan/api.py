@@ -65,6 +65,8 @@ def directional_scan(
 
     Raises:
         ValueError: A shape, dtype or device does not fit, or the chosen backend cannot run.
+        RuntimeError: A table does not read every token once. Only ``native`` looks; elsewhere the
+            values of tables are the caller's duty.
 
     Example:
         >>> import torch
@@ -117,7 +119,8 @@ def _check(
     }
     if window is not None and weight is not None:
         expected["window"] = (window, (s.length,))
-        expected["weight"] = (weight, (s.batch, weight.shape[-1]))
+        windows = weight.shape[1] if weight.ndim == 2 and weight.shape[1] > 0 else 1
+        expected["weight"] = (weight, (s.batch, windows))
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
             raise ValueError(
@@ -132,5 +135,5 @@ def _check(
             raise ValueError(f"{name} must be {kind}, got {tensor.dtype}")
     if not x.is_floating_point():
         raise ValueError(f"x must be real and floating point, got {x.dtype}")
-    if s.length < 1 or s.states < 1 or s.ranks < 1 or s.directions < 1:
-        raise ValueError(f"L, K, N and R must be at least 1, got {s}")
+    if min(s[1:]) < 1:
+        raise ValueError(f"L, D, K, N and R must be at least 1, got {s}")

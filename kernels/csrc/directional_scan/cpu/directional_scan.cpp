@@ -1,5 +1,9 @@
 // The directional scan on the CPU: checks tensors and says where their rows are.
+#include <atomic>
+#include <vector>
+
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
 
 #include "../../scan/cpu/kernel.h"
 #include "../../scan/cpu/tensors.h"
@@ -25,7 +29,48 @@ Rows<T> rows_by_direction(T* data, const Shape& s) {
   return {data, size, s.batch * size, s.channels};
 }
 
-// order may be read out of bounds if it does not fit, so its values are the caller's duty.
+// Orders are addresses, and rows of results that none of them names would stay unwritten. Looking at
+// all of them costs less than a hundredth of the scan.
+void check_order(const char* name, const Tensor& order, const Shape& s, int64_t sets) {
+  check_shape(name, order, {sets, s.directions, s.positions});
+  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long, "mmquad_kernels: ", name, " is int64");
+  const int64_t* data = read<int64_t>(order);
+  std::atomic<bool> fits{true};
+  const auto look = [&](int64_t begin, int64_t end) {
+    std::vector<bool> seen(s.length);
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t* tokens = data + row * s.positions;
+      seen.assign(s.length, false);
+      int64_t empty = 0;
+      for (int64_t p = 0; p < s.positions && fits; ++p) {
+        const int64_t t = tokens[p];
+        if (t == -1) {
+          ++empty;
+        } else if (t < 0 || t >= s.length || seen[t]) {
+          fits = false;
+        } else {
+          seen[t] = true;
+        }
+      }
+      if (empty != s.positions - s.length) fits = false;
+    }
+  };
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, s.positions));
+  torch::stable::parallel_for(0, sets * s.directions, grain, look);
+  STD_TORCH_CHECK(fits, "mmquad_kernels: each direction of ", name, " must hold every token from 0 to ",
+                  s.length - 1, " once, and -1 at its other positions");
+}
+
+void check_window(const Tensor& window, const Shape& s, int64_t windows) {
+  check_shape("window", window, {s.length});
+  STD_TORCH_CHECK(window.scalar_type() == ScalarType::Long, "mmquad_kernels: window is int64");
+  const int64_t* data = read<int64_t>(window);
+  for (int64_t t = 0; t < s.length; ++t) {
+    STD_TORCH_CHECK(data[t] >= 0 && data[t] < windows, "mmquad_kernels: window must be from 0 to ",
+                    windows - 1, ", got ", data[t]);
+  }
+}
+
 template <typename X, typename T>
 Inputs<X, T> inputs_of(const Tensor& x, const Tensor& z, const Tensor& dt_weight,
                        const Tensor& dt_bias, const Tensor& A, const Tensor& skip,
@@ -41,8 +86,7 @@ Inputs<X, T> inputs_of(const Tensor& x, const Tensor& z, const Tensor& dt_weight
   check<T>("A", A, {s.directions, s.channels, s.states});
   check<T>("D_skip", skip, {s.directions, s.channels});
   STD_TORCH_CHECK(s.orders == 1 || s.orders == s.batch, "mmquad_kernels: order has 1 or B rows");
-  check_shape("order", order, {s.orders, s.directions, s.positions});
-  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long, "mmquad_kernels: order is int64");
+  check_order("order", order, s, s.orders);
   Inputs<X, T> in{};
   in.shape = s;
   in.x = shared_rows(read<X>(x), s);
@@ -108,9 +152,9 @@ void directional_scan_backward(Tensor dy, Tensor x, Tensor z, Tensor dt_weight, 
     check<T>("dA", dA, {s.batch, s.directions, s.channels, s.states});
     check<T>("dD_skip", dskip, {s.batch, s.directions, s.channels});
     if (windows > 0) {
-      check_shape("orders", orders, {2, s.directions, s.length});
-      check_shape("window", window, {s.length});
       STD_TORCH_CHECK(s.positions == s.length, "mmquad_kernels: windows have no empty positions");
+      check_order("orders", orders, s, 2);
+      check_window(window, s, windows);
     }
     Gradients<T> grad{};
     grad.dy = merged ? shared_rows(read<T>(dy), s) : rows_by_sample(read<T>(dy), s);
