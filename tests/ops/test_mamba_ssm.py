@@ -215,6 +215,8 @@ def test_reasons_about_inputs() -> None:
     ):
         reasons = mamba_ssm.mamba_ssm_unsupported(u=tensors[0], A=tensors[1])
         assert any(re.search(expected, reason) for reason in reasons), expected
+    B, C = torch.empty(2, 6, 3, 5), torch.empty(2, 1, 3, 5)
+    assert "as many groups, got 6 and 1" in mamba_ssm.mamba_ssm_unsupported(u=u, A=A, B=B, C=C)[-1]
 
 
 @pytest.mark.gpu

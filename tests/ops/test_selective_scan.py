@@ -142,6 +142,15 @@ def test_ungrouped_projections(backend: str) -> None:
     check(inputs | {"B": inputs["B"][:, 0], "C": inputs["C"][:, 0]}, backend, 1e-12)
 
 
+@pytest.mark.parametrize("backend", ["auto", "chunked", "reference"])
+@pytest.mark.parametrize("groups", [(2, 1), (1, 3), (3, 2)])
+def test_projections_in_different_groups(groups: tuple[int, int], backend: str) -> None:
+    B, C = (
+        make_inputs(2, 6, 19, 3, g, torch.float64)[n] for g, n in zip(groups, "BC", strict=True)
+    )
+    check(make_inputs(2, 6, 19, 3, 1, torch.float64) | {"B": B, "C": C}, backend, 1e-12)
+
+
 @pytest.mark.parametrize("backend", ON_CPU)
 def test_constant_projections(backend: str) -> None:
     """``[D, N]`` is one group per channel, the same at every token; gradients sum over tokens."""
@@ -206,6 +215,18 @@ def test_out_dtype(backend: str) -> None:
     y = selective_scan(**inputs, out_dtype=torch.float32, backend=backend)
     assert y.dtype == torch.float32
     assert not torch.equal(y, y.half().float()), "float32 outputs were rounded on the way"
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_a_closed_gate_makes_large_outputs_finite(backend: str) -> None:
+    """What the gate lets through is rounded, not what comes before it: 1e5 has no float16."""
+    one = torch.ones(1, 1, 4, dtype=torch.float16)
+    C, z = torch.full((1, 1, 4), 1e5), torch.full_like(one, -4)
+    y = selective_scan(one, one, -torch.ones(1, 1), one, C, z=z, backend=backend)
+    exact = selective_scan(one, one, -torch.ones(1, 1), one, C, out_dtype=torch.float32)
+    assert y.dtype == torch.float16
+    expected = exact * torch.nn.functional.silu(z.float())
+    torch.testing.assert_close(y, expected.half(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("backend", ON_CPU)

@@ -194,7 +194,8 @@ def test_float64_input_keeps_a_float64_state() -> None:
 
 
 BAD_INPUTS = [
-    ({"u": torch.zeros(4, 5)}, r"u must be \[B, D, L\], got \(4, 5\)"),
+    ({"u": torch.zeros(4, 5)}, r"u must be \[B, D, L\] with D, L >= 1, got \(4, 5\)"),
+    ({"u": torch.zeros(2, 4, 0)}, r"u must be \[B, D, L\] with D, L >= 1, got \(2, 4, 0\)"),
     ({"delta": torch.zeros(2, 4, 6)}, r"delta must be \(2, 4, 5\) like u, got \(2, 4, 6\)"),
     ({"A": torch.zeros(3, 2)}, r"A must be \[D, N\] with D=4, N >= 1, got \(3, 2\)"),
     ({"A": torch.zeros(4, 0)}, r"A must be \[D, N\] with D=4, N >= 1, got \(4, 0\)"),
@@ -216,6 +217,8 @@ BAD_INPUTS = [
     ({"B": torch.zeros(2, 2, 5, dtype=torch.complex64)}, "B must be real.* got torch.complex64"),
     ({"D": torch.zeros(4, device="meta")}, "all tensors must be on cpu like u, got D on meta"),
     ({"C": torch.zeros(2, 2, 5, device="meta")}, "C must be .* on cpu, got .* on meta"),
+    ({"z": torch.zeros(2, 4, 5, dtype=torch.int64)}, "z must be real.* got torch.int64"),
+    ({"out_dtype": torch.int32}, "out_dtype must be real and floating point, got torch.int32"),
     ({"backend": "fastest"}, "no backend 'fastest'; there are"),
 ]
 

@@ -4,7 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmquad.ops.selective_scan.library import BACKENDS, selective_scan_op
+from mmquad.ops.selective_scan.library import (
+    BACKENDS,
+    accumulation_dtype,
+    selective_scan_op,
+)
 
 __all__ = ["selective_scan"]
 
@@ -61,13 +65,16 @@ def selective_scan(
         torch.Size([2, 8, 49])
     """
     _check_inputs(u, delta, A, D, delta_bias, z)
+    if out_dtype is not None and not out_dtype.is_floating_point:
+        raise ValueError(f"out_dtype must be real and floating point, got {out_dtype}")
     B, C = _grouped("B", B, u, A), _grouped("C", C, u, A)
     name = BACKENDS.select(backend, u=u, delta=delta, A=A, B=B, C=C, D=D, delta_bias=delta_bias)
-    y, last_state = selective_scan_op(
-        u, delta, A, B, C, D, delta_bias, delta_softplus, out_dtype or u.dtype, name
-    )
+    out_dtype = out_dtype or u.dtype
+    # Rounded once, behind the gate: what it makes small may be beyond float16 before.
+    dtype = out_dtype if z is None else accumulation_dtype(u)
+    y, last_state = selective_scan_op(u, delta, A, B, C, D, delta_bias, delta_softplus, dtype, name)
     if z is not None:
-        y = y * F.silu(z).to(y.dtype)
+        y = (y * F.silu(z.to(dtype))).to(out_dtype)
     return (y, last_state) if return_last_state else y
 
 
@@ -79,8 +86,8 @@ def _check_inputs(
     delta_bias: Tensor | None,
     z: Tensor | None,
 ) -> None:
-    if u.ndim != 3:
-        raise ValueError(f"u must be [B, D, L], got {tuple(u.shape)}")
+    if u.ndim != 3 or 0 in u.shape[1:]:
+        raise ValueError(f"u must be [B, D, L] with D, L >= 1, got {tuple(u.shape)}")
     channels = u.shape[1]
     if A.ndim != 2 or A.shape[0] != channels or A.shape[1] < 1:
         raise ValueError(f"A must be [D, N] with D={channels}, N >= 1, got {tuple(A.shape)}")
@@ -90,7 +97,8 @@ def _check_inputs(
     for name, tensor in {"D": D, "delta_bias": delta_bias}.items():
         if tensor is not None and tensor.shape != (channels,):
             raise ValueError(f"{name} must be [D]={(channels,)}, got {tuple(tensor.shape)}")
-    for name, tensor in {"u": u, "delta": delta, "A": A, "D": D, "delta_bias": delta_bias}.items():
+    tensors = {"u": u, "delta": delta, "A": A, "D": D, "delta_bias": delta_bias, "z": z}
+    for name, tensor in tensors.items():
         if tensor is not None and not tensor.is_floating_point():
             raise ValueError(f"{name} must be real and floating point, got {tensor.dtype}")
         if tensor is not None and tensor.device != u.device:

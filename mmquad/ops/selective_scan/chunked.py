@@ -171,7 +171,6 @@ def selective_scan_backward_chunked(
     """Gradients as :func:`~.reference.selective_scan_backward_reference` returns them."""
     tokens = _token_major(u, delta, A, B, C, delta_bias, delta_softplus)
     batch, length, channels = tokens.u.shape
-    groups = B.shape[1]
     dy = dy.transpose(1, 2).contiguous()
     drive = tokens.delta * tokens.u
     chunk = _chunk_length(length, batch * channels)
@@ -194,8 +193,8 @@ def selective_scan_backward_chunked(
         _times_group(dy, tokens.C[..., n], out=adjoint.tokens)
         g = adjoint.solve(dlast[..., n])
 
-        dC[..., n] = _over_group(dy, h, groups)
-        dB[..., n] = _over_group(g, drive, groups)
+        dC[..., n] = _over_group(dy, h, C.shape[1])
+        dB[..., n] = _over_group(g, drive, B.shape[1])
         ddrive += _times_group(g, tokens.B[..., n])
         # g_t decay_t h_{t-1}. The cheaper h_t - b_t loses every digit where a state decays fast.
         carried = decay.mul_(g)

@@ -94,6 +94,9 @@ def mamba_ssm_unsupported(**inputs: Tensor | None) -> list[str]:
         reasons.append(f"runs on cuda, u is on {u.device}")
     if u.dtype == torch.float64:
         reasons.append("computes in float32, u is float64")
+    B, C = inputs.get("B"), inputs.get("C")
+    if B is not None and C is not None and B.shape[1] != C.shape[1]:
+        reasons.append(f"B and C must have as many groups, got {B.shape[1]} and {C.shape[1]}")
     if A.shape[1] > MAX_STATES:
         reasons.append(f"N must be at most {MAX_STATES}, got {A.shape[1]}")
     if u.shape[1] > MAX_CHANNELS:

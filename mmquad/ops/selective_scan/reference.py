@@ -72,12 +72,12 @@ def selective_scan_backward_reference(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, delta, A, B, C, D and delta_bias, given those of y and of the last state."""
     batch, channels, length = u.shape
-    groups, state = B.shape[1:3]
+    groups_of_B, groups_of_C = B.shape[1], C.shape[1]
     raw, delta = delta, step_size(delta, delta_bias, delta_softplus)
     B, C = per_channel(B, channels), per_channel(C, channels)
     decay = torch.exp(delta[:, :, None] * A[..., None])  # [B, D, N, L]
 
-    states = [u.new_zeros(batch, channels, state)]
+    states = [u.new_zeros(batch, channels, A.shape[1])]
     for t in range(length):
         states.append(decay[..., t] * states[-1] + (delta * u)[:, :, t, None] * B[..., t])
 
@@ -101,7 +101,8 @@ def selective_scan_backward_reference(
         shifted = raw if delta_bias is None else raw + delta_bias[:, None]
         ddelta = ddelta * torch.sigmoid(shifted)
 
-    def over_group(per_channel_grad: Tensor) -> Tensor:  # [B, D, N, L] -> [B, G, N, L]
-        return per_channel_grad.unflatten(1, (groups, -1)).sum(2)
+    def over_group(gradient: Tensor, groups: int) -> Tensor:  # [B, D, N, L] -> [B, G, N, L]
+        return gradient.unflatten(1, (groups, -1)).sum(2)
 
-    return du, ddelta, dA, over_group(dB), over_group(dC), dD, ddelta.sum((0, 2))
+    dB, dC = over_group(dB, groups_of_B), over_group(dC, groups_of_C)
+    return du, ddelta, dA, dB, dC, dD, ddelta.sum((0, 2))
