@@ -86,7 +86,10 @@ class BackendSet:
 
     def __getitem__(self, name: str) -> Backend:
         if name not in self._by_name:
-            raise ValueError(f"{self.op} has no backend {name!r}; there are {self.names}")
+            raise ValueError(
+                f"{self.op} has no backend {name!r}; there are {self.names} (chosen by backend=, "
+                f"use_backend or {ENVIRONMENT_VARIABLE})"
+            )
         return self._by_name[name]
 
     def requested(self, argument: str | None = None) -> str:

@@ -103,7 +103,10 @@ def test_unknown_names_list_the_known(
 ) -> None:
     if way == "environment":
         monkeypatch.setenv(ENVIRONMENT_VARIABLE, "cudnn")
-    message = r"some_op has no backend 'cudnn'; there are \['absent', 'picky', 'good', 'slow'\]"
+    message = (
+        r"some_op has no backend 'cudnn'; there are \['absent', 'picky', 'good', 'slow'\] "
+        r"\(chosen by backend=, use_backend or MMQUAD_BACKEND\)"
+    )
     with pytest.raises(ValueError, match=message):
         backends.select("cudnn" if way == "argument" else None)
 

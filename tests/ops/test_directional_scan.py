@@ -328,6 +328,30 @@ def test_states_are_float32_under_autocast(backend: str) -> None:
     assert all(torch.equal(plain[name], mixed[name]) for name in plain)
 
 
+@every_backend
+@pytest.mark.parametrize("case", [CASES[2], CASES[5]], ids=str)
+def test_empty_batch(case: Case, backend: str) -> None:
+    result = forward_backward(on(backend), make(case._replace(batch=0), torch.float32))
+    assert result["y"].shape == (0, case.height * case.width, case.channels)
+    assert result["A"].eq(0).all()
+    assert result["x"].numel() == result["z"].numel() == 0
+
+
+def test_no_channels_are_refused() -> None:
+    sample = make(CASES[3]._replace(channels=0), torch.float32)
+    with pytest.raises(ValueError, match=r"L, D, K, N and R must be at least 1, .*channels=0"):
+        directional_scan(**sample.leaves, **sample.tables)
+
+
+def test_narrower_tokens_than_the_kernels_take_run_in_pytorch() -> None:
+    sample = make(CASES[3], torch.float32)
+    tokens = sample.leaves.pop("x").to(torch.float8_e4m3fn)
+    y, expected = (
+        directional_scan(x, **sample.leaves, **sample.tables) for x in (tokens, tokens.float())
+    )
+    torch.testing.assert_close(y, expected)
+
+
 def test_nothing_is_saved_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     sample = make(CASES[5], torch.float32)
     inputs = {**sample.leaves, **sample.tables}
@@ -351,6 +375,8 @@ def test_nothing_is_saved_without_a_gradient(monkeypatch: pytest.MonkeyPatch) ->
         ("order", lambda v: v.int(), "order must be int64"),
         ("window", lambda v: None, "window and weight go together"),
         ("x", lambda v: v.long(), "x must be real and floating point"),
+        ("weight", lambda v: v[0, 0], r"weight must be \(2, 1\) .* got \(\)"),
+        ("weight", lambda v: v[:, :0], r"weight must be \(2, 1\) .* got \(2, 0\)"),
     ],
 )
 def test_errors_say_what_was_expected(name, change, message) -> None:

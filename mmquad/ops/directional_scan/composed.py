@@ -157,19 +157,16 @@ def _with_empty_row(tokens: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
 
 def _gather(x: Tensor, order: Tensor) -> Tensor:  # [B, L, D], [., K, P] -> [B, P, K, D]
     x, order = _with_empty_row(x, order)
-    rows = (order.transpose(1, 2) + _first_rows(x)).flatten()
-    ys = F.embedding(rows, x.flatten(0, 1))
-    return ys.view(x.shape[0], order.shape[2], order.shape[1], x.shape[2])
+    return F.embedding(order.transpose(1, 2) + _first_rows(x), x.flatten(0, 1))
 
 
 def _gather_columns(z: Tensor, order: Tensor) -> Tensor:
     """Each direction's own columns in its own order: ``[B, L, K C] -> [B, P, K, C]``."""
     z, order = _with_empty_row(z, order)
-    directions, positions = order.shape[1:]
+    directions = order.shape[1]
     k = torch.arange(directions, device=z.device)
     rows = (order.transpose(1, 2) + _first_rows(z)) * directions + k
-    table = z.reshape(-1, z.shape[2] // directions)
-    return F.embedding(rows.flatten(), table).view(z.shape[0], positions, directions, -1)
+    return F.embedding(rows, z.reshape(-1, z.shape[2] // directions))
 
 
 def _gather_split(dy: Tensor, order: Tensor) -> Tensor:

@@ -11,11 +11,19 @@ from mmquad.ops.native import MAX_GROUPS, add_pairwise, blocks_of, slots_for
 
 __all__ = ["native_backward", "native_forward", "native_unsupported"]
 
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
 
 def native_unsupported(**inputs: Any) -> list[str]:
     """Why the kernels cannot run the given inputs."""
-    device = inputs["x"].device.type
-    return [] if device == "cpu" else [f"runs on cpu, x is on {device}"]
+    x = inputs["x"]
+    reasons = []
+    if x.device.type != "cpu":
+        reasons.append(f"runs on cpu, x is on {x.device.type}")
+    if x.dtype not in DTYPES:
+        kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        reasons.append(f"takes {kinds}; x is {x.dtype}")
+    return reasons
 
 
 def native_forward(
