@@ -42,6 +42,8 @@ def main() -> None:
     on_cpu = device.type == "cpu"
     dtypes = arguments.dtypes or (["float32"] if on_cpu else ["bfloat16", "float16", "float32"])
     cases = [c for c in (CPU_CASES if on_cpu else gpu_cases()) if arguments.layers in c.name]
+    if not cases:
+        parser.error(f"no layer has {arguments.layers!r} in its name")
     lengths = () if arguments.layers else LENGTH_CASES
     seconds = arguments.seconds / (len(cases) * len(dtypes) + len(lengths))
 

@@ -224,6 +224,11 @@ def test_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     with Image.open(tmp_path / "scan.png") as picture:
         assert picture.width > 500
 
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "--device", "cpu", "--layers", "nothing"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert "no layer has 'nothing' in its name" in capsys.readouterr().err
+
 
 def test_plot_leaves_out_what_cannot_run(tmp_path: Path) -> None:
     rows = [
