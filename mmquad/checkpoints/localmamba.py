@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmquad.checkpoints.loading import CheckpointMismatchError
-from mmquad.checkpoints.renames import Rule, by_direction, layers_of, renamed
+from mmquad.checkpoints.renames import Rule, by_direction, layers_of, renamed, shape_of
 from mmquad.checkpoints.vim import separate_positions
 from mmquad.checkpoints.vmamba import PATCH_RULES, block_rules
 
@@ -91,6 +91,7 @@ def convert_localvim(
         CheckpointMismatchError: An entry is missing or its shape makes no sense.
     """
     depth = layers_of(state_dict, r"layers\.(\d+)\.")
+    shape_of(state_dict, "pos_embed", 3, "LocalVim")  # what separate_positions says names Vim
     left_out = {"cls_token", "pos_embed", "rope.freqs_cos", "rope.freqs_sin"}
     converted, stacked = {}, set()
     for i in range(depth):

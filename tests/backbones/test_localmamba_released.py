@@ -202,6 +202,7 @@ def test_rotary_tables_are_recomputed() -> None:
         ({"layers.0.mixer.x_proj_2.weight": None}, "x_proj_2.weight is missing"),
         ({"layers.1.mixer.A_log_0": None}, r"layers\.1\.mixer\.A_log_0 is missing"),
         ({"norm_f.weight": None}, "norm_f.weight is missing"),
+        ({"pos_embed": None}, "weights of LocalVim: pos_embed is missing"),
         ({"pos_embed": (1, 8, 16)}, "square number of positions, got 8"),
         ({"layers.0.mixer.D_1": (31,)}, "equal shapes of all directions"),
     ],
