@@ -79,6 +79,16 @@ class VisionBackbone(BaseModule):
         """Weights of a checkpoint as this model's sizes need them, before the strict comparison."""
         return dict(state_dict)
 
+    def tolerated_entries(self) -> dict[str, list[str]]:
+        """Prefixes of the entries that other models of the architecture lack, and have besides."""
+        built, stages = self.num_built_stages, self.num_stages
+        return {
+            "may_miss": [f"norm{i}." for i in self.out_indices if i < stages - 1],
+            "may_ignore": [f"norm{i}." for i in range(stages) if i not in self.out_indices]
+            + [f"stages.{i}." for i in range(built, stages)]
+            + [f"downsamples.{i}." for i in range(built - 1, stages)],
+        }
+
     def run_block(self, block: nn.Module, *inputs: Any) -> Any:
         """``block(*inputs)``, its activations recomputed in backward under ``with_cp``."""
         if self.with_cp and torch.is_grad_enabled():
@@ -113,16 +123,8 @@ class VisionBackbone(BaseModule):
         loaded = read_checkpoint_from(checkpoint, allowed=runner_checkpoint_globals())
         if not ignore_settings:
             check_settings(loaded, self.settings(), source=checkpoint)
-        built, stages = self.num_built_stages, self.num_stages
-        load_strict(
-            self,
-            self.adapt_pretrained(take_prefix(extract_state_dict(loaded), prefix)),
-            source=checkpoint,
-            may_miss=[f"norm{i}." for i in self.out_indices if i < stages - 1],
-            may_ignore=[f"norm{i}." for i in range(stages) if i not in self.out_indices]
-            + [f"stages.{i}." for i in range(built, stages)]
-            + [f"downsamples.{i}." for i in range(built - 1, stages)],
-        )
+        weights = self.adapt_pretrained(take_prefix(extract_state_dict(loaded), prefix))
+        load_strict(self, weights, source=checkpoint, **self.tolerated_entries())
         # mmengine's own report of init_weights is made before this and calls nothing changed
         print_log(f"All weights of {type(self).__name__} are from {checkpoint}.", "current")
 

@@ -10,11 +10,14 @@ __all__ = [
     "check_fit",
     "check_settings",
     "extract_state_dict",
+    "find_state_dict",
+    "fitting_weights",
     "load_strict",
     "take_prefix",
 ]
 
-_CONTAINER_KEYS = ("state_dict", "model")
+_CONTAINERS = ("state_dict", "model", "module", "net")
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
 _SHOWN = 8
 
 
@@ -22,18 +25,47 @@ class CheckpointMismatchError(RuntimeError):
     """The keys or shapes of a checkpoint do not fit the model."""
 
 
-def extract_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors of a checkpoint: under ``state_dict`` or ``model``, or of the mapping itself."""
-    for key in _CONTAINER_KEYS:
-        if isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
+def extract_state_dict(checkpoint: Mapping[str, Any], key: str | None = None) -> dict[str, Tensor]:
+    """Tensors of a checkpoint, wherever in the file they are, under the names they have there.
+
+    Follows ``state_dict``, ``model``, ``module`` and ``net`` as deep as they are nested.
+
+    Args:
+        checkpoint: Content of the file.
+        key: Dotted path to the weights, such as ``model_ema``, where the file has several.
+
+    Raises:
+        CheckpointMismatchError: There are no tensors, or not under ``key``.
+    """
+    part: Any = checkpoint
+    for word in key.split(".") if key else ():
+        if not isinstance(part, Mapping) or word not in part:
+            raise CheckpointMismatchError(f"the file has no {key!r}; its keys are {_some(part)}")
+        part = part[word]
+    while isinstance(part, Mapping):
+        inner = next((part[k] for k in _CONTAINERS if isinstance(part.get(k), Mapping)), None)
+        if inner is None:
             break
-    tensors = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+        part = inner
+    named = part if isinstance(part, Mapping) else {}
+    tensors = {str(name): value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointMismatchError(
-            f"the checkpoint holds no tensors; its top-level keys are {list(checkpoint)[:_SHOWN]}"
+            f"no weights found: expected names and tensors, maybe under one of "
+            f"{', '.join(_CONTAINERS)}, got {_some(part)}"
         )
     return tensors
+
+
+def find_state_dict(checkpoint: Mapping[str, Any], key: str | None = None) -> dict[str, Tensor]:
+    """As :func:`extract_state_dict`, under the model's own names.
+
+    What DistributedDataParallel and ``torch.compile`` put before every name is removed.
+    """
+    weights = extract_state_dict(checkpoint, key)
+    while wrapper := next((w for w in _WRAPPERS if all(n.startswith(w) for n in weights)), None):
+        weights = {name.removeprefix(wrapper): value for name, value in weights.items()}
+    return weights
 
 
 def take_prefix(state_dict: Mapping[str, Tensor], prefix: str | None) -> dict[str, Tensor]:
@@ -127,6 +159,22 @@ def check_fit(
         )
 
 
+def fitting_weights(
+    model: nn.Module, checkpoint: Mapping[str, Any], *, source: str
+) -> dict[str, Tensor]:
+    """Weights of a checkpoint that are all those of a model, with its backbone's settings.
+
+    Raises:
+        CheckpointMismatchError: See :func:`check_fit` and :func:`check_settings`.
+    """
+    weights = find_state_dict(checkpoint)
+    check_fit(model, weights, source=source)
+    backbone: Any = getattr(model, "backbone", None)
+    if hasattr(backbone, "settings"):
+        check_settings(checkpoint, backbone.settings(), source=source)
+    return weights
+
+
 def load_strict(
     model: nn.Module,
     state_dict: Mapping[str, Tensor],
@@ -160,4 +208,10 @@ def _advice(own: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]) -> str:
             return f"\n  The names fit without {prefix!r}: set prefix={prefix!r} in init_cfg."
     return (
         "\n  Check that the backbone's arch and settings are those the weights were trained with."
+    )
+
+
+def _some(part: Any) -> list[str]:
+    return (
+        [str(key) for key in part][:_SHOWN] if isinstance(part, Mapping) else [type(part).__name__]
     )

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mmquad.backbones import VisionBackbone
-from mmquad.checkpoints.families import find_state_dict, split_model
+from mmquad.checkpoints.families import split_model
 from mmquad.checkpoints.files import file_sha256, read_checkpoint
-from mmquad.checkpoints.loading import CheckpointMismatchError, load_strict
+from mmquad.checkpoints.loading import CheckpointMismatchError, find_state_dict, load_strict
 from mmquad.compat import runner_checkpoint_globals
 from mmquad.engine.releases import Release, release_of
 

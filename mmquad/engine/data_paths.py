@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmquad.checkpoints import CheckpointFileError
+from mmquad.checkpoints.files import check_file
 from mmquad.engine.errors import SetupError
 
 __all__ = ["DataPath", "check_checkpoints", "check_data", "data_paths", "datasets", "set_data_root"]
@@ -139,7 +141,7 @@ def set_data_root(cfg: Config, data_root: str) -> None:
 
 
 def check_checkpoints(cfg: Config, *, initial_weights: bool) -> None:
-    """Raise if a local checkpoint that the run will load does not exist.
+    """Raise if a local checkpoint that the run will load does not exist, or not in one piece.
 
     Args:
         cfg: The config.
@@ -147,18 +149,22 @@ def check_checkpoints(cfg: Config, *, initial_weights: bool) -> None:
             takes all weights from ``load_from``.
 
     Raises:
-        SetupError: Naming the config key and the file.
+        SetupError: Naming the config key, the file and what is wrong with it.
     """
     wanted = [("load_from", cfg.get("load_from"))]
     if initial_weights:
         wanted += _initial_checkpoints(cfg.get("model"), "model")
     for key, checkpoint in wanted:
-        if checkpoint and _is_local(checkpoint) and not Path(checkpoint).is_file():
+        if not checkpoint or not _is_local(checkpoint):
+            continue
+        try:
+            check_file(Path(checkpoint))
+        except CheckpointFileError as error:
             leave_out = "" if key == "load_from" else f", or train without: {key[:-11]}=None"
             raise SetupError(
-                f"Checkpoint not found: {checkpoint} (relative to {Path.cwd()}; config key {key})."
-                f"\nWhat to do: correct it with --cfg-options {key}=/path/to/weights.pth{leave_out}"
-            )
+                f"Checkpoint cannot be used (config key {key}): {error}\n"
+                f"What to do: correct it with --cfg-options {key}=/path/to/weights.pth{leave_out}"
+            ) from error
 
 
 def _dataset_paths(dataset: dict, key: str) -> Iterator[DataPath]:

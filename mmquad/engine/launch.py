@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmquad.checkpoints import CheckpointMismatchError
+from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.compat import load_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
 from mmquad.engine.damaged_data import check_annotations, explain_unreadable_image
@@ -77,8 +77,13 @@ def plan_training(
                 "total batch size its learning rate is meant for."
             )
         cfg.auto_scale_lr.enable = True
+    if resume is None and cfg.get("resume") and not cfg.get("load_from"):
+        resume = "auto"  # what it means to mmengine
     if resume is not None:
         plan.notes += _set_resume(cfg, resume)
+    # Sharded training (FlexibleRunner) compares its shards itself.
+    if (cfg.get("load_from") or cfg.get("resume")) and cfg.get("runner_type", "Runner") == "Runner":
+        _add_hook(cfg, _STRICT_WEIGHTS | {"backbone_only": not cfg.get("resume")})
     _finish(plan, splits=("train", "val"))
     return plan
 
@@ -118,7 +123,7 @@ def plan_test(
     plan = _load(config, work_dir, data_root, cfg_options, launcher)
     plan.cfg.load_from = checkpoint
     plan.cfg.resume = False
-    plan.cfg.custom_hooks = [*(plan.cfg.get("custom_hooks") or []), _STRICT_WEIGHTS]
+    _add_hook(plan.cfg, _STRICT_WEIGHTS)
     if show or show_dir:
         add_visualization(plan.cfg, show=show, show_dir=show_dir, wait_time=wait_time)
     if tta:
@@ -130,7 +135,11 @@ def plan_test(
 
 
 def run_training(plan: Plan) -> None:
-    """Train as planned."""
+    """Train as planned.
+
+    Raises:
+        SetupError: If a checkpoint does not fit the model, or data is damaged.
+    """
     with _process_group(), _explained(plan, ("train", "val")):
         _build_runner(plan).train()
 
@@ -139,13 +148,10 @@ def run_test(plan: Plan) -> dict[str, float]:
     """Test as planned and return the metrics.
 
     Raises:
-        SetupError: If the checkpoint does not fit the model.
+        SetupError: If the checkpoint does not fit the model, or data is damaged.
     """
-    try:
-        with _process_group(), _explained(plan, ("test",)):
-            return _build_runner(plan).test()
-    except CheckpointMismatchError as error:
-        raise SetupError(str(error)) from error
+    with _process_group(), _explained(plan, ("test",)):
+        return _build_runner(plan).test()
 
 
 def _load(
@@ -178,6 +184,10 @@ def _load(
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
     return Plan(cfg, notes)
+
+
+def _add_hook(cfg: Config, hook: dict) -> None:
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
 
 
 def _check_environment(task: str) -> list[str]:
@@ -254,9 +264,11 @@ def _build_runner(plan: Plan) -> Runner:
 
 @contextmanager
 def _explained(plan: Plan, splits: tuple[str, ...]) -> Iterator[None]:
-    """Turn the decoder's errors about images into ones that name all damaged images."""
+    """Turn errors about checkpoints into messages; name all damaged images where one is met."""
     try:
         yield
+    except (CheckpointFileError, CheckpointMismatchError) as error:
+        raise SetupError(str(error)) from error
     except Exception as error:
         explain_unreadable_image(error, plan.cfg, splits)
         raise

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.checkpoints.files import read_checkpoint
-from mmquad.checkpoints.loading import check_fit, check_settings, extract_state_dict
+from mmquad.checkpoints.loading import fitting_weights
 from mmquad.compat import load_config, runner_checkpoint_globals
 from mmquad.engine.cpu import replace_sync_bn
 from mmquad.engine.errors import SetupError
@@ -69,9 +69,4 @@ def _without_init_log() -> Iterator[None]:
 
 def _load(model: Any, checkpoint: Path) -> None:
     content = read_checkpoint(checkpoint, allowed=runner_checkpoint_globals())
-    weights = dict(extract_state_dict(content))
-    check_fit(model, weights, source=str(checkpoint))
-    backbone: Any = getattr(model, "backbone", None)
-    if hasattr(backbone, "settings"):
-        check_settings(content, backbone.settings(), source=str(checkpoint))
-    model.load_state_dict(weights)
+    model.load_state_dict(fitting_weights(model, content, source=str(checkpoint)))

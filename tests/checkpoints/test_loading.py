@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from mmquad.checkpoints import CheckpointMismatchError, extract_state_dict, load_strict
-from mmquad.checkpoints.loading import take_prefix
+from mmquad.checkpoints.loading import find_state_dict, take_prefix
+
+WEIGHTS = {"a": torch.zeros(1), "b": torch.ones(2)}
 
 
 def make_model() -> nn.Sequential:
@@ -19,16 +21,44 @@ def filled(**changes: Tensor | None) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if value is not None}
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model", None])
-def test_containers(key: str | None) -> None:
-    content = {"a": torch.zeros(1), "epoch": 3}
-    checkpoint = content if key is None else {key: content, "optimizer": {}, "config": object()}
-    assert list(extract_state_dict(checkpoint)) == ["a"]
+@pytest.mark.parametrize(
+    "content",
+    [
+        WEIGHTS,
+        {"model": WEIGHTS, "optimizer": {"state": {}}, "epoch": 3},
+        {"state_dict": {"model": {"module": WEIGHTS}}},
+        {"model": {f"module.{k}": v for k, v in WEIGHTS.items()}},
+        {"model": {f"_orig_mod.module.{k}": v for k, v in WEIGHTS.items()}},
+        {"model_ema": {"a": torch.ones(1)}, "model": WEIGHTS},
+        {"state_dict": WEIGHTS, "epoch": torch.tensor(3)},
+        {**WEIGHTS, "epoch": 3},
+    ],
+    ids=["bare", "model", "nested", "ddp", "compiled", "two", "tensor beside", "number among"],
+)
+def test_weights_are_found(content: dict):
+    found = find_state_dict(content)
+    assert list(found) == ["a", "b"]
+    assert all(found[name] is WEIGHTS[name] for name in WEIGHTS)
 
 
-def test_container_without_tensors() -> None:
-    with pytest.raises(CheckpointMismatchError, match=r"holds no tensors.*\['epoch', 'net'\]"):
-        extract_state_dict({"epoch": 3, "net": {"a": torch.zeros(1)}})
+def test_a_key_names_one_of_several():
+    content = {"model": WEIGHTS, "ema": {"model": {"c": torch.zeros(1)}}}
+    assert list(find_state_dict(content, "ema")) == list(find_state_dict(content, "ema.model"))
+    assert list(find_state_dict(content, "ema")) == ["c"]
+    with pytest.raises(
+        CheckpointMismatchError, match=r"no 'teacher'; its keys are .'model', 'ema'"
+    ):
+        find_state_dict(content, "teacher")
+
+
+def test_names_stay_as_they_are_where_a_prefix_is_to_be_named() -> None:
+    content = {"model": {f"module.{k}": v for k, v in WEIGHTS.items()}}
+    assert list(extract_state_dict(content)) == ["module.a", "module.b"]
+
+
+def test_no_weights() -> None:
+    with pytest.raises(CheckpointMismatchError, match=r"no weights found.*\['epoch', 'best'\]"):
+        find_state_dict({"epoch": 3, "best": {"a": torch.zeros(1)}})
 
 
 @pytest.mark.parametrize("prefix", ["backbone", "backbone."])

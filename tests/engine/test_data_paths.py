@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmquad.engine.data_paths import check_checkpoints, check_data, data_paths, set_data_root
@@ -133,11 +134,26 @@ def test_missing_initial_weights_are_named(tmp_path: Path):
     with pytest.raises(SetupError, match=r"model\.backbone\.init_cfg\.1\.checkpoint"):
         check_checkpoints(cfg, initial_weights=True)
     check_checkpoints(cfg, initial_weights=False)
-    weights.touch()
+    torch.save({}, weights)
     check_checkpoints(cfg, initial_weights=True)
 
 
 def test_missing_checkpoint_to_load_is_named_and_urls_are_not_checked():
-    with pytest.raises(SetupError, match=r"Checkpoint not found: no\.pth .*config key load_from"):
+    with pytest.raises(SetupError, match=r"config key load_from\): no\.pth does not exist"):
         check_checkpoints(Config({"load_from": "no.pth"}), initial_weights=False)
     check_checkpoints(Config({"load_from": "https://host/no.pth"}), initial_weights=False)
+
+
+def test_damaged_checkpoints_are_refused_before_anything_is_built(tmp_path: Path):
+    weights = tmp_path / "weights.pth"
+    torch.save({"a": torch.arange(1000)}, weights)
+    good = weights.read_bytes()
+    for content, problem in (
+        (good[:-200], "truncated or damaged"),
+        (good.replace((777).to_bytes(8, "little"), bytes(8)), "checksum"),
+        (b"<!DOCTYPE html>", "an HTML page"),
+        (b"", "empty"),
+    ):
+        weights.write_bytes(content)
+        with pytest.raises(SetupError, match=rf"config key load_from\): .*{problem}"):
+            check_checkpoints(Config({"load_from": str(weights)}), initial_weights=False)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmquad.checkpoints import CheckpointMismatchError
 from mmquad.compat import load_config
 from mmquad.datasets import (
     SceneParams,
@@ -13,6 +12,7 @@ from mmquad.datasets import (
     generate_shapes_coco,
     generate_shapes_imagenet,
 )
+from mmquad.engine.errors import SetupError
 from mmquad.engine.launch import plan_training, run_training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -89,5 +89,5 @@ def test_weights_of_another_size_are_refused(classifier: Path, tmp_path: Path):
         "model.decode_head.in_channels": [16, 32, 64, 128],
         "model.auxiliary_head.in_channels": 64,
     }
-    with pytest.raises(CheckpointMismatchError, match="wrong shape"):
+    with pytest.raises(SetupError, match="wrong shape"):
         train(SEGMENTER, tmp_path / "run", data, {**ONE_ITERATION, **options})

@@ -65,6 +65,15 @@ def images(tmp_path: Path) -> list[Path]:
     return paths
 
 
+def test_weights_may_lie_elsewhere_in_the_file(model_files, tmp_path: Path):
+    """The host alone would find none there, and predict with random ones."""
+    config, checkpoint = model_files
+    weights = torch.load(checkpoint)["state_dict"]
+    torch.save({"model": {f"module.{k}": v for k, v in weights.items()}}, tmp_path / "moved.pth")
+    loaded = make_inferencer(config, tmp_path / "moved.pth", device="cpu").model.state_dict()
+    assert all(loaded[name].equal(value) for name, value in weights.items())
+
+
 def test_good_images_are_drawn_and_bad_ones_reported(model_files, images, tmp_path: Path):
     inferencer = make_inferencer(*model_files, device="cpu")
     results = list(draw_predictions(inferencer, images, tmp_path / "out", score_threshold=0.0))

@@ -107,9 +107,12 @@ def test_resume_without_a_checkpoint_starts_and_says_so(config: str):
     plan = plan_training(config, resume="auto")
     assert plan.cfg.resume is False
     assert any("Nothing to resume" in note for note in plan.notes)
-    Path("pretrained.pth").touch()
+    assert plan_training(config, cfg_options={"resume": True}).cfg.resume is False
+    torch.save({}, "pretrained.pth")
     plan = plan_training(config, resume="auto", cfg_options={"load_from": "pretrained.pth"})
     assert plan.cfg.load_from == "pretrained.pth"
+    hook = {"type": "mmquad.StrictWeightsHook", "backbone_only": True}
+    assert plan.cfg.custom_hooks == [hook]
 
 
 def test_resume_finds_the_latest_checkpoint_of_a_moved_work_dir(config: str):
@@ -121,6 +124,11 @@ def test_resume_finds_the_latest_checkpoint_of_a_moved_work_dir(config: str):
     torch.save({}, work_dir / "epoch_2.pth")
     plan = plan_training(config, resume="auto")
     assert (plan.cfg.resume, plan.cfg.load_from) == (True, str(work_dir / "epoch_2.pth"))
+    # also where the config asks for it, as mmengine understands it
+    asked = plan_training(config, cfg_options={"resume": True}).cfg
+    assert (asked.resume, asked.load_from) == (True, plan.cfg.load_from)
+    hook = {"type": "mmquad.StrictWeightsHook", "backbone_only": False}
+    assert plan.cfg.custom_hooks == [hook]
 
 
 def test_resume_from_a_path(config: str):
@@ -140,9 +148,9 @@ def test_missing_config_and_unknown_library(config: str):
 
 def test_test_needs_its_checkpoint_only(config: str):
     missing = {"model.init_cfg": {"type": "Pretrained", "checkpoint": "no.pth"}}
-    with pytest.raises(SetupError, match=r"Checkpoint not found: weights\.pth"):
+    with pytest.raises(SetupError, match=r"load_from\): weights\.pth does not exist"):
         plan_test(config, "weights.pth")
-    Path("weights.pth").touch()
+    torch.save({}, "weights.pth")
     assert plan_test(config, "weights.pth", cfg_options=missing).cfg.load_from == "weights.pth"
-    with pytest.raises(SetupError, match=r"Checkpoint not found: no\.pth"):
+    with pytest.raises(SetupError, match=r"no\.pth does not exist"):
         plan_training(config, cfg_options=missing)
