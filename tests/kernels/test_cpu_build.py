@@ -55,3 +55,10 @@ def test_builds_and_computes(tmp_path: Path) -> None:
         text=True,
     )
     assert compared.stdout.endswith("compared\n"), compared.stderr[-3000:]
+
+
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="clang++ is not on PATH")
+def test_clang_knows_every_function_the_kernels_use(tmp_path: Path) -> None:
+    source = KERNELS / "csrc/scan/cpu/kernel_baseline.cpp"
+    command = ["clang++", "-std=c++17", "-Wall", "-Werror", "-O0", "-c", str(source)]
+    subprocess.run([*command, "-o", str(tmp_path / "kernel.o")], check=True)

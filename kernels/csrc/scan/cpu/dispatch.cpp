@@ -35,7 +35,7 @@ Level instruction_level() {
 
 template <typename X, typename T>
 void run_forward(const Inputs<X, T>& in, const Outputs<T>& out) {
-  const Level level = instruction_level();
+  [[maybe_unused]] const Level level = instruction_level();
   const int64_t tasks = forward_tasks(in.shape, out);
   torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
 #ifdef MMQUAD_X86_LEVELS
@@ -48,7 +48,7 @@ void run_forward(const Inputs<X, T>& in, const Outputs<T>& out) {
 
 template <typename X, typename T>
 void run_backward(const Inputs<X, T>& in, const Gradients<T>& grad) {
-  const Level level = instruction_level();
+  [[maybe_unused]] const Level level = instruction_level();
   const int64_t tasks = backward_tasks(in.shape, grad);
   torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
 #ifdef MMQUAD_X86_LEVELS
