@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmquad.checkpoints.renames import Rule, grid_of, layers_of, renamed, shape_of
+from mmquad.checkpoints.renames import Rule, grid_of, layers_of, ratio_of, renamed, shape_of
 
 __all__ = ["convert_plainmamba", "plainmamba_arch"]
 
@@ -105,7 +105,7 @@ def plainmamba_arch(
         "conv_layers": _conv_layers(state_dict),
         "patch_size": 2 * side,
         "grid": grid_of("pos_embed", shape("pos_embed", 3)[1], grid),
-        "ssm_ratio": inner_dim / dim,
+        "ssm_ratio": ratio_of(inner_dim, dim),
         "d_state": d_state,
         "conv_size": shape("layers.0.mamba.conv2d.weight", 4)[2],
     }

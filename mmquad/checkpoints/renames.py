@@ -1,5 +1,6 @@
 """Renaming the entries of a release by rules, refusing what no rule knows."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,6 +14,7 @@ __all__ = [
     "by_direction",
     "grid_of",
     "layers_of",
+    "ratio_of",
     "renamed",
     "shape_of",
 ]
@@ -95,6 +97,17 @@ def grid_of(name: str, tokens: int, grid: tuple[int, int] | None = None) -> tupl
         )
         raise CheckpointMismatchError(f"expected {name} to hold {expected}, got {tokens}")
     return rows, columns
+
+
+def ratio_of(width: int, dim: int) -> float:
+    """The ratio r of a width to a dimension, such that ``int(dim * r)`` is that width.
+
+    Example:
+        >>> int(112 * (115 / 112)), int(112 * ratio_of(115, 112))
+        (114, 115)
+    """
+    ratio = width / dim
+    return ratio if int(dim * ratio) == width else math.nextafter(ratio, math.inf)
 
 
 def shape_of(

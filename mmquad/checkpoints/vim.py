@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmquad.checkpoints.loading import CheckpointMismatchError
-from mmquad.checkpoints.renames import Rule, grid_of, layers_of, renamed, shape_of
+from mmquad.checkpoints.renames import Rule, grid_of, layers_of, ratio_of, renamed, shape_of
 
 __all__ = ["convert_vim", "separate_positions", "vim_arch"]
 
@@ -131,7 +131,7 @@ def vim_arch(
         "patch_size": patch_size,
         "stride": stride if rest == 0 and 0 < stride <= patch_size else patch_size,
         "grid": (rows, columns),
-        "ssm_ratio": inner_dim / dim,
+        "ssm_ratio": ratio_of(inner_dim, dim),
         "d_state": d_state,
         "norm": "layer" if "norm_f.bias" in state_dict else "rms",
         "cover": True,

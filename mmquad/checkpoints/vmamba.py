@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmquad.checkpoints.renames import Rule, by_direction, layers_of, renamed, shape_of
+from mmquad.checkpoints.renames import Rule, by_direction, layers_of, ratio_of, renamed, shape_of
 
 __all__ = ["CONV_STEM_RULES", "PATCH_RULES", "block_rules", "convert_vmamba", "vmamba_arch"]
 
@@ -130,15 +130,17 @@ def vmamba_arch(state_dict: Mapping[str, Tensor], release: str = "VMamba") -> di
     dim = shape("patch_embed.5.weight" if overlap else "patch_embed.0.weight", 4)[0]
     inner_dim = shape(f"{first}.op.x_proj_weight", 3)[2]
     stages = layers_of(current, _STAGE)
-    mlp = shape(f"{first}.mlp.fc1.weight", 2)[0] if f"{first}.mlp.fc1.weight" in current else 0
+    # Widths are ratios rounded down. The last stage's, rounded least, tell those of all stages.
+    last, last_dim = f"layers.{stages - 1}.blocks.0", dim * 2 ** (stages - 1)
+    mlp = shape(f"{last}.mlp.fc1.weight", 2)[0] if f"{last}.mlp.fc1.weight" in current else 0
     return {
         "dim": dim,
         "depths": tuple(
             layers_of(current, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(stages)
         ),
-        "ssm_ratio": inner_dim / dim,
+        "ssm_ratio": ratio_of(shape(f"{last}.op.x_proj_weight", 3)[2], last_dim),
         "d_state": shape(f"{first}.op.A_logs", 2)[1],
-        "mlp_ratio": mlp / dim,
+        "mlp_ratio": ratio_of(mlp, last_dim),
         "gate": shape(f"{first}.op.in_proj.weight", 2)[0] == 2 * inner_dim,
         "overlap": overlap,
         "conv_bias": f"{first}.op.conv2d.bias" in current,

@@ -169,6 +169,18 @@ def test_vmamba_is_the_released_one(arch: dict, size: tuple[int, int]):
     model.assert_same(model.logits(image), expected)
 
 
+@pytest.mark.parametrize(("dim", "depths", "ratio"), [(16, (1, 1, 1, 1), 0.7), (112, (1,), 1.03)])
+def test_widths_that_are_rounded_are_read_from_the_weights(dim: int, depths: tuple, ratio: float):
+    """0.7 of 16 is 11, of 128 is 89; and 112 * (115 / 112) is less than 115."""
+    shapes = vmamba_shapes(dim, depths, ratio, mlp_ratio=ratio)
+    with torch.device("meta"):
+        weights = {k: torch.empty(s) for k, s in shapes.items()}
+        model = VMamba(vmamba_arch(weights), out_indices=(-1,))
+    mine = {k: v.shape for k, v in model.state_dict().items()}
+    converted = {k: v.shape for k, v in convert_vmamba(weights).items()}
+    assert mine == {k: v for k, v in converted.items() if not k.startswith("head.")}
+
+
 EARLIER = [
     (r"patch_embed\.0\.", "patch_embed.proj."),
     (r"patch_embed\.2\.", "patch_embed.norm."),

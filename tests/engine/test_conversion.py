@@ -70,7 +70,8 @@ def test_named_architectures_are_recognised(name: str):
         "layers.0.blocks.0.op.in_proj.weight": (inner, arch.dim),
         "layers.0.blocks.0.op.x_proj_weight": (2, 5, inner),
         "layers.0.blocks.0.op.A_logs": (2 * inner, 1),
-        "layers.0.blocks.0.mlp.fc1.weight": (4 * arch.dim, arch.dim),
+        "layers.3.blocks.0.op.x_proj_weight": (4, 5, 8 * inner),
+        "layers.3.blocks.0.mlp.fc1.weight": (32 * arch.dim, 8 * arch.dim),
         "layers.0.blocks.0.op.score_predictor.in_conv.0.weight": (inner,),
         "layers.1.blocks.0.op.score_predictor.in_conv.0.weight": (2 * inner,),
     }
