@@ -223,5 +223,5 @@ def test_documented_option_for_imagenet_weights_is_understood(tmp_path: Path):
     }
     base = CONFIGS / "_base_" / "models" / "mask-rcnn_quadmamba_fpn.py"
     assert all(f"{key}=" in base.read_text() for key in options)
-    with pytest.raises(SetupError, match=rf"weights\.pth .*config key {prefix}\.checkpoint"):
+    with pytest.raises(SetupError, match=rf"config key {prefix}\.checkpoint.*weights\.pth"):
         plan_training(str(LEAVES[0]), cfg_options=options)

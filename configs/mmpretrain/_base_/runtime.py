@@ -1,19 +1,8 @@
-"""mmpretrain's runtime, random numbers that survive a resumption, averaged weights (0.9999)."""
+"""The runtime of ImageNet: weights are averaged (0.9999), and the averages are tested."""
 
-_base_ = "mmpretrain::_base_/default_runtime.py"
+_base_ = "./runtime_no-ema.py"
 
 custom_hooks = [
-    dict(type="mmquad.EpochSeedHook"),
-    dict(type="mmquad.ClassCheckHook"),
-    dict(type="mmquad.FiniteGuardHook"),
+    *_base_.custom_hooks,
     dict(type="EMAHook", momentum=1e-4, priority="ABOVE_NORMAL"),
 ]
-default_hooks = dict(
-    checkpoint=dict(
-        type="mmquad.AtomicCheckpointHook",
-        interval=1,
-        max_keep_ckpts=2,
-        save_best="accuracy/top1",
-        rule="greater",
-    )
-)

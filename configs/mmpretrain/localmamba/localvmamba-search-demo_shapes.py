@@ -20,9 +20,4 @@ model = dict(
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={"combine.alpha": dict(decay_mult=1.0, lr_mult=10.0)})
 )
-custom_hooks = [
-    dict(type="mmquad.EpochSeedHook"),
-    dict(type="mmquad.ClassCheckHook"),
-    dict(type="mmquad.FiniteGuardHook"),
-    dict(type="mmquad.DirectionLogHook", interval=20),
-]
+custom_hooks = [*_base_.custom_hooks, dict(type="mmquad.DirectionLogHook", interval=20)]

@@ -5,14 +5,9 @@ From random weights unless you give ImageNet ones:
 model.backbone.init_cfg.checkpoint=/path/to/weights.pth
 """
 
-_base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
+_base_ = "./mask-rcnn_quadmamba_fpn.py"
 
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type="mmquad.LocalVMamba",
-        out_indices=(0, 1, 2, 3),
-        drop_path_rate=0.2,
-    ),
+    backbone=dict(type="mmquad.LocalVMamba", drop_path_rate=0.2),
     neck=dict(in_channels=[96, 192, 384, 768]),
 )

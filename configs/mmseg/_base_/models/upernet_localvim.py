@@ -6,22 +6,17 @@ give ImageNet ones:
 model.backbone.init_cfg.checkpoint=/path/to/weights.pth
 """
 
-_base_ = "mmseg::_base_/models/upernet_swin.py"
+_base_ = "./upernet_quadmamba.py"
 
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
-    backbone=dict(
-        _delete_=True,
-        type="mmquad.LocalVim",
-        out_indices=(4, 9, 14, 19),
-        drop_path_rate=0.1,
-    ),
+    backbone=dict(type="mmquad.LocalVim", out_indices=(4, 9, 14, 19), drop_path_rate=0.1),
     neck=dict(
         type="Feature2Pyramid",
         embed_dim=192,
         rescales=[4, 2, 1, 0.5],
         norm_cfg=dict(type="SyncBN", requires_grad=True),
     ),
-    decode_head=dict(in_channels=[192, 192, 192, 192], num_classes=150),
-    auxiliary_head=dict(in_channels=192, num_classes=150),
+    decode_head=dict(in_channels=[192] * 4),
+    auxiliary_head=dict(in_channels=192),
 )

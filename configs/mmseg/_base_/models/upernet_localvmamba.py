@@ -5,11 +5,11 @@ From random weights unless you give ImageNet ones:
 model.backbone.init_cfg.checkpoint=/path/to/weights.pth
 """
 
-_base_ = "mmseg::_base_/models/upernet_swin.py"
+_base_ = "./upernet_quadmamba.py"
 
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
-    backbone=dict(_delete_=True, type="mmquad.LocalVMamba", out_indices=(0, 1, 2, 3)),
-    decode_head=dict(in_channels=[96, 192, 384, 768], num_classes=150),
-    auxiliary_head=dict(in_channels=384, num_classes=150),
+    backbone=dict(type="mmquad.LocalVMamba"),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
 )

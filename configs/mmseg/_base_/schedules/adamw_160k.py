@@ -1,24 +1,10 @@
 """AdamW for 160k iterations, Swin's settings for ADE20K: total batch 16, linear decay."""
 
-_base_ = "mmseg::_base_/schedules/schedule_160k.py"
+_base_ = ["mmseg::_base_/schedules/schedule_160k.py", "../../../_base_/no_decay.py"]
 
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
-    # Keys match parts of names: state-space parameters, positions and norms are not decayed.
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        custom_keys={
-            "A_log": dict(decay_mult=0.0),
-            "D_skip": dict(decay_mult=0.0),
-            "dt_bias": dict(decay_mult=0.0),
-            "conv_bias": dict(decay_mult=0.0),
-            "direction_B": dict(decay_mult=0.0),
-            "positions": dict(decay_mult=0.0),
-            "class_token": dict(decay_mult=0.0),
-            # RMSNorm is no norm to mmengine
-            "norm": dict(decay_mult=0.0),
-        },
-    ),
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=_base_.no_decay),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),

@@ -1,0 +1,18 @@
+"""mmpretrain's runtime, with random numbers that survive a resumption and few checkpoints kept."""
+
+_base_ = "mmpretrain::_base_/default_runtime.py"
+
+custom_hooks = [
+    dict(type="mmquad.EpochSeedHook"),
+    dict(type="mmquad.ClassCheckHook"),
+    dict(type="mmquad.FiniteGuardHook"),
+]
+default_hooks = dict(
+    checkpoint=dict(
+        type="mmquad.AtomicCheckpointHook",
+        interval=1,
+        max_keep_ckpts=2,
+        save_best="accuracy/top1",
+        rule="greater",
+    )
+)
