@@ -25,8 +25,10 @@ class ClassCheckHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Check the training data."""
+        """Check the training data, and what the training will be validated with."""
         _check(runner.model, runner.train_dataloader.dataset, "train_dataloader")
+        if runner.val_loop is not None:
+            _check(runner.model, runner.val_dataloader.dataset, "val_dataloader")
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data."""

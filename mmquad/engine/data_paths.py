@@ -180,7 +180,7 @@ def _dataset_paths(dataset: dict, key: str) -> Iterator[DataPath]:
         prefixes = {"": prefixes}
     for name, prefix in prefixes.items():
         if (root or prefix) and _is_local(root, prefix):
-            suffix = f".data_prefix.{name}" if name else ".data_root"
+            suffix = f".data_prefix.{name}" if name else ".data_prefix" if prefix else ".data_root"
             yield DataPath(Path(root) / prefix, True, key + suffix)
 
 

@@ -15,7 +15,8 @@ from mmquad.analysis.detection_sheet import Detections, draw_detections, write_p
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.checkpoints.files import read_checkpoint
 from mmquad.checkpoints.loading import fitting_weights
-from mmquad.compat import load_config, runner_checkpoint_globals
+from mmquad.compat import runner_checkpoint_globals
+from mmquad.engine.config_loading import read_config
 from mmquad.engine.damaged_data import image_problem
 from mmquad.engine.errors import SetupError
 
@@ -54,9 +55,7 @@ def make_inferencer(config: str | Path, checkpoint: str | Path, device: str | No
     Raises:
         SetupError: The config or the checkpoint is absent, damaged, or they do not fit.
     """
-    if not Path(config).is_file():
-        raise SetupError(f"Config not found: {config} (relative to {Path.cwd()}).")
-    cfg = load_config(str(config))
+    cfg = read_config(config)
     try:
         content = read_checkpoint(checkpoint, allowed=runner_checkpoint_globals())
         inferencer = _BUILDERS[cfg.default_scope](cfg, str(checkpoint), device)

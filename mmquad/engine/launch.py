@@ -16,13 +16,14 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.compat import load_config
+from mmquad.engine.config_loading import read_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
 from mmquad.engine.damaged_data import check_annotations, explain_unreadable_image
 from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
 from mmquad.engine.errors import SetupError
 from mmquad.engine.evaluation import add_result_file, add_tta, add_visualization
-from mmquad.engine.resumption import check_resumable, find_resumable
+from mmquad.engine.resumption import check_resumable, find_resumable, run_checkpoints
+from mmquad.engine.work_dirs import check_writable, sole_training
 from mmquad.environment import find_problems
 
 __all__ = ["Plan", "plan_test", "plan_training", "run_test", "run_training"]
@@ -81,6 +82,12 @@ def plan_training(
         resume = "auto"  # what it means to mmengine
     if resume is not None:
         plan.notes += _set_resume(cfg, resume)
+    elif earlier := run_checkpoints(cfg.work_dir):
+        plan.notes.append(
+            f"{cfg.work_dir} holds {len(earlier)} checkpoints of an earlier training, up to "
+            f"{earlier[0].name}: this one starts anew and replaces those of its names. To "
+            "continue that one, use --resume."
+        )
     # Sharded training (FlexibleRunner) compares its shards itself.
     if (cfg.get("load_from") or cfg.get("resume")) and cfg.get("runner_type", "Runner") == "Runner":
         _add_hook(cfg, _STRICT_WEIGHTS | {"backbone_only": not cfg.get("resume")})
@@ -129,6 +136,7 @@ def plan_test(
     if tta:
         add_tta(plan.cfg)
     if out is not None:
+        check_writable(Path(out).parent, "--out")
         add_result_file(plan.cfg, out)
     _finish(plan, splits=("test",))
     return plan
@@ -140,7 +148,7 @@ def run_training(plan: Plan) -> None:
     Raises:
         SetupError: If a checkpoint does not fit the model, or data is damaged.
     """
-    with _process_group(), _explained(plan, ("train", "val")):
+    with sole_training(plan.cfg.work_dir), _process_group(), _explained(plan, ("train", "val")):
         _build_runner(plan).train()
 
 
@@ -161,18 +169,7 @@ def _load(
     cfg_options: dict | None,
     launcher: str,
 ) -> Plan:
-    path = Path(config)
-    if not path.is_file():
-        raise SetupError(f"Config not found: {config} (relative to {Path.cwd()}).")
-    try:
-        cfg = load_config(str(path))
-    except ModuleNotFoundError as error:
-        raise SetupError(
-            f"{config} inherits from a library that is not installed: {error}\n"
-            "What to do: `python -m mmquad.environment` says what is missing and how to install it."
-        ) from error
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+    cfg = read_config(config, cfg_options)
     if cfg.get("default_scope") not in TASKS:
         raise SetupError(
             f"The config's default_scope must be one of {', '.join(TASKS)}, got "
@@ -182,7 +179,8 @@ def _load(
     if data_root is not None:
         set_data_root(cfg, data_root)
     cfg.launcher = launcher
-    cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / path.stem)
+    cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(config).stem)
+    check_writable(cfg.work_dir, "--work-dir")
     return Plan(cfg, notes)
 
 

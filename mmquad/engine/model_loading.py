@@ -13,7 +13,8 @@ from torch import nn
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.checkpoints.files import read_checkpoint
 from mmquad.checkpoints.loading import fitting_weights
-from mmquad.compat import load_config, runner_checkpoint_globals
+from mmquad.compat import runner_checkpoint_globals
+from mmquad.engine.config_loading import read_config
 from mmquad.engine.cpu import replace_sync_bn
 from mmquad.engine.errors import SetupError
 
@@ -36,11 +37,7 @@ def build_model(
     Raises:
         SetupError: The config or the checkpoint is absent, or they do not fit.
     """
-    if not Path(config).is_file():
-        raise SetupError(f"Config not found: {config} (relative to {Path.cwd()}).")
-    cfg = load_config(str(config))
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+    cfg = read_config(config, cfg_options)
     init_default_scope(cfg.get("default_scope", "mmengine"))
     replace_sync_bn(cfg.model)  # a single process has nothing to synchronise
     model: Any = MODELS.build(cfg.model)

@@ -7,7 +7,7 @@ from mmquad.checkpoints import CheckpointFileError
 from mmquad.checkpoints.files import check_file
 from mmquad.engine.errors import SetupError
 
-__all__ = ["check_resumable", "find_resumable"]
+__all__ = ["check_resumable", "find_resumable", "run_checkpoints"]
 
 _CHECKPOINT = re.compile(r"(epoch|iter)_\d+\.pth")
 
@@ -39,8 +39,7 @@ def find_resumable(work_dir: str | Path) -> tuple[Path | None, list[str]]:
         notes.append(f"{record} names {named}, which cannot be used: {problem}")
     elif named == "":
         notes.append(f"{record} is empty: its last write was interrupted.")
-    files = [path for path in work_dir.glob("*.pth") if _CHECKPOINT.fullmatch(path.name)]
-    for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in run_checkpoints(work_dir):
         problem = _problem(path)
         if problem is None:
             notes.append(f"Falling back to {path}, the newest complete checkpoint.")
@@ -53,6 +52,12 @@ def find_resumable(work_dir: str | Path) -> tuple[Path | None, list[str]]:
         + "\nWhat to do: give a checkpoint with --resume PATH, or delete "
         f"{record} and the damaged files to start anew."
     )
+
+
+def run_checkpoints(work_dir: str | Path) -> list[Path]:
+    """What a training saved every so often in its work dir, the newest first."""
+    files = [path for path in Path(work_dir).glob("*.pth") if _CHECKPOINT.fullmatch(path.name)]
+    return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def check_resumable(path: str | Path) -> None:

@@ -4,14 +4,16 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
+from torch import nn
 
 from mmquad.datasets import generate_shapes_coco, generate_shapes_imagenet
-from mmquad.engine.class_check import _check_categories
+from mmquad.engine.class_check import ClassCheckHook, _check_categories
 from mmquad.engine.damaged_data import annotation_problem, image_problem
 from mmquad.engine.errors import SetupError
 from mmquad.engine.launch import Plan, plan_training, run_training
@@ -92,6 +94,18 @@ def test_training_on_damaged_images_names_all_of_them(plan: Callable[..., Plan],
 def test_another_number_of_classes_than_the_head_has(plan: Callable[..., Plan]):
     with pytest.raises(SetupError, match=r"(?s)has 4 classes \(.*head \(LinearClsHead\).*=7"):
         run_training(plan(model__head__num_classes=7))
+
+
+def test_validation_data_are_looked_at_before_the_first_epoch():
+    head = nn.Linear(1, 1)
+    head.num_classes = 4
+    runner = SimpleNamespace(model=nn.ModuleDict({"head": head}), val_loop=None)
+    four, five = (SimpleNamespace(metainfo={"classes": "abcde"[:n]}) for n in (4, 5))
+    runner.train_dataloader = SimpleNamespace(dataset=four)
+    ClassCheckHook().before_train(runner)
+    runner.val_loop, runner.val_dataloader = object(), SimpleNamespace(dataset=five)
+    with pytest.raises(SetupError, match="data of val_dataloader has 5 classes"):
+        ClassCheckHook().before_train(runner)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,16 @@ def test_message_names_every_path_and_the_ways_out(tmp_path: Path, monkeypatch):
     assert "val_dataloader.dataset.ann_file=" in message
 
 
+def test_the_option_for_a_missing_folder_is_one_that_names_it(tmp_path: Path):
+    """An absolute ``data_prefix`` is that folder; ``data_root`` would be its parent."""
+    images = {"type": "ImageNet", "data_root": str(tmp_path), "split": "train"}
+    with pytest.raises(SetupError, match=r"dataset\.data_prefix=/path/to/train"):
+        check_data(config(images), ("train",))
+    (tmp_path / "moved" / "train").mkdir(parents=True)
+    (tmp_path / "moved" / "train" / "a").touch()
+    check_data(config(images | {"data_prefix": str(tmp_path / "moved/train")}), ("train",))
+
+
 def test_set_data_root_moves_datasets_and_evaluators(tmp_path: Path):
     make_coco(tmp_path)
     cfg = config(

@@ -1,5 +1,6 @@
 """Command-line options become the config the hosts' tools would make, or a clear refusal."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,24 @@ def test_resume_finds_the_latest_checkpoint_of_a_moved_work_dir(config: str):
     assert (asked.resume, asked.load_from) == (True, plan.cfg.load_from)
     hook = {"type": "mmquad.StrictWeightsHook", "backbone_only": False}
     assert plan.cfg.custom_hooks == [hook]
+
+
+def test_starting_anew_over_an_earlier_training_is_said(config: str):
+    assert not any("earlier training" in note for note in plan_training(config).notes)
+    Path("here").mkdir()
+    for name in ("epoch_1.pth", "epoch_2.pth", "best_epoch_1.pth"):
+        (Path("here") / name).touch()
+    os.utime("here/epoch_1.pth", (0, 0))
+    (note,) = (n for n in plan_training(config, work_dir="here").notes if "earlier" in n)
+    assert note.startswith("here holds 2 checkpoints of an earlier training, up to epoch_2.pth")
+
+
+def test_results_that_could_not_be_written_are_refused_at_the_start(config: str):
+    torch.save({}, "weights.pth")
+    with pytest.raises(SetupError, match=r"(?s)Nothing can be written in .*my_config.*--out"):
+        plan_test(config, "weights.pth", out="my_config.py/results.pkl")
+    with pytest.raises(SetupError, match="--work-dir"):
+        plan_training(config, work_dir="my_config.py")
 
 
 def test_resume_from_a_path(config: str):

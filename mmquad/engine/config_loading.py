@@ -1,0 +1,78 @@
+"""From the path of a config, and overrides, to a config that can be used."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmquad.compat import load_config
+from mmquad.engine.errors import SetupError
+
+__all__ = ["read_config"]
+
+# What is read of a config beside the Runner's arguments.
+_READ_BY_NAME = {
+    "activation_checkpointing",
+    "compile",
+    "data_hint",
+    "efficient_conv_bn_eval",
+    "find_unused_parameters",
+    "model_wrapper_cfg",
+    "runner_type",
+    "strategy",
+    "sync_bn",
+    "tta_model",
+    "tta_pipeline",
+}
+
+
+def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """A config of mmdet, mmseg or mmpretrain, changed by ``options``.
+
+    Args:
+        path: Path of the config.
+        options: Dotted keys and their values, as of ``--cfg-options``.
+
+    Raises:
+        SetupError: The config is absent or cannot be read, or an option does not fit it.
+    """
+    if not Path(path).is_file():
+        raise SetupError(f"Config not found: {path} (relative to {Path.cwd()}).")
+    try:
+        cfg = load_config(str(path))
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"{path} inherits from a library that is not installed: {error}\n"
+            "What to do: `python -m mmquad.environment` says what is missing and how to install it."
+        ) from error
+    except (OSError, SyntaxError) as error:  # of a base too
+        raise SetupError(f"The config {path} cannot be read: {error}") from error
+    if options:
+        _apply(cfg, options)
+    return cfg
+
+
+def _apply(cfg: Config, options: Mapping[str, Any]) -> None:
+    known = _READ_BY_NAME | set(inspect.signature(Runner.__init__).parameters)
+    for name in options:
+        first = name.split(".")[0]
+        if first not in known:
+            what = (
+                "a variable of the config file, whose value is in other keys by now"
+                if first in cfg
+                else "no key of the config"
+            )
+            raise SetupError(
+                f"The option {name} would change nothing: {first} is {what}.\n"
+                f"What to do: name the key that uses it, which begins with one of "
+                f"{', '.join(sorted(known & set(cfg)))}; or change it in a config of your own."
+            )
+    try:
+        cfg.merge_from_dict(dict(options))
+    except (KeyError, TypeError) as error:
+        raise SetupError(
+            f"The options {dict(options)} do not fit the config: {error.args[0]}"
+        ) from error

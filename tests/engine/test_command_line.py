@@ -1,0 +1,59 @@
+"""The options that tools/train.py and tools/test.py share."""
+
+import argparse
+from types import SimpleNamespace
+
+import pytest
+
+from mmquad.engine.command_line import add_run_options, run_tool
+from mmquad.engine.errors import SetupError
+
+
+@pytest.fixture
+def parser(monkeypatch) -> argparse.ArgumentParser:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("config")
+    add_run_options(parser)
+    return parser
+
+
+def call(parser: argparse.ArgumentParser, monkeypatch, *words: str, run=lambda plan: None) -> dict:
+    monkeypatch.setattr("sys.argv", ["train.py", *words])
+    planned = {}
+    run_tool(parser, lambda **args: planned.update(args) or SimpleNamespace(**args), run)
+    return planned
+
+
+def test_options_given_twice_add_up(parser, monkeypatch):
+    options = ["--cfg-options", "a.b=1", "c=x", "--work-dir", "w", "--cfg-options", "c=[2,3]"]
+    planned = call(parser, monkeypatch, "config.py", *options)
+    assert planned["cfg_options"] == {"a.b": 1, "c": [2, 3]}
+    assert (planned["config"], planned["work_dir"]) == ("config.py", "w")
+
+
+def test_an_option_without_a_value(parser, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call(parser, monkeypatch, "config.py", "--cfg-options", "a.b")
+    assert "--cfg-options takes KEY=VALUE, got 'a.b'" in capsys.readouterr().err
+
+
+def test_a_check_does_not_run(parser, monkeypatch):
+    ran = []
+    call(parser, monkeypatch, "config.py", run=ran.append)
+    call(parser, monkeypatch, "config.py", "--check", run=ran.append)
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"])
+def test_one_process_of_many_says_what_is_wrong(parser, monkeypatch, variable: str):
+    def run(plan: object) -> None:
+        raise SetupError("what is wrong")
+
+    for rank, message in (("0", "\nwhat is wrong\n"), ("1", 1)):
+        for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(variable, rank)
+        with pytest.raises(SystemExit) as ended:
+            call(parser, monkeypatch, "config.py", run=run)
+        assert ended.value.code == message
