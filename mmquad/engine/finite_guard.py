@@ -173,12 +173,23 @@ class FiniteGuardHook(Hook):
         runner = self._runner
         assert runner is not None
         message = f"At iteration {runner.iter + 1}, {problem}. {place}"
-        message += "\nNo weight has been changed by it: the last checkpoint is good."
+        if all(_finite(parameter.data) for parameter in self._model.parameters()):
+            message += "\nNo weight has been changed by it: the last checkpoint is good."
         if self.save:
-            rank = f"_rank_{get_rank()}" if get_world_size() > 1 else ""
-            name = f"nonfinite_iter_{runner.iter + 1}{rank}.pth"
-            path = Path(runner.work_dir) / name
-            content = io.BytesIO()
+            message += f"\n{self._save(message)}"
+        message += (
+            "\nWhat to do: look at the batch; try a lower learning rate, a longer warm-up, gradient"
+            " clipping, or bf16 or fp32 in place of fp16."
+        )
+        raise NonFiniteError(message)
+
+    def _save(self, message: str) -> str:
+        """Write what is needed to see it again, and say where that is."""
+        assert self._runner is not None
+        rank = f"_rank_{get_rank()}" if get_world_size() > 1 else ""
+        path = Path(self._runner.work_dir) / f"nonfinite_iter_{self._runner.iter + 1}{rank}.pth"
+        content = io.BytesIO()
+        try:
             torch.save(
                 {
                     "message": message,
@@ -190,12 +201,10 @@ class FiniteGuardHook(Hook):
                 content,
             )
             write_atomically(path, content.getvalue())
-            message += f"\nThe batch, the weights and the random states are in {path}."
-        message += (
-            "\nWhat to do: look at the batch; try a lower learning rate, a longer warm-up, gradient"
-            " clipping, or bf16 or fp32 in place of fp16."
-        )
-        raise NonFiniteError(message)
+        # A full disk, or an object in the batch that cannot be pickled: the message matters more.
+        except Exception as error:
+            return f"The batch could not be saved in {path}: {error}."
+        return f"The batch, the weights and the random states are in {path}."
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

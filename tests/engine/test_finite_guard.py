@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmquad.engine import finite_guard
 from mmquad.engine.finite_guard import NonFiniteError
 
 BAD_ITERATION = 2  # of 0..3
@@ -108,6 +109,23 @@ def test_a_gradient_that_is_not_finite(tmp_path: Path):
 def test_a_batch_that_is_not_finite(tmp_path: Path):
     with pytest.raises(NonFiniteError, match=r"The batch itself is not finite\."):
         run(tmp_path, Chain(nn.Identity()), poison=float("nan"))
+
+
+def test_a_full_disk_does_not_hide_the_message(tmp_path: Path, monkeypatch):
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(finite_guard, "write_atomically", full)
+    with pytest.raises(NonFiniteError, match=r"(?s)output .* that of breaking.*could not be saved"):
+        run(tmp_path, Chain(Reciprocal()))
+
+
+def test_weights_spoilt_before_are_not_called_good(tmp_path: Path):
+    model = Chain(nn.Identity())
+    nn.init.constant_(model.last.bias, torch.inf)
+    with pytest.raises(NonFiniteError, match=r"1 parameters were not finite before") as raised:
+        run(tmp_path, model)
+    assert "the last checkpoint is good" not in str(raised.value)
 
 
 class Between(Chain):
