@@ -204,6 +204,12 @@ def test_recipes_differ_where_the_papers_do():
     assert vim.model.test_cfg == {"mode": "slide", "crop_size": (512, 512), "stride": (341, 341)}
     l3 = load("mmpretrain/plainmamba/plainmamba-l3_4xb256_in1k")
     assert (l3.optim_wrapper.optimizer.lr, l3.optim_wrapper.clip_grad) == (1e-3, {"max_norm": 1.0})
+    l1, l2 = (load(f"mmpretrain/plainmamba/plainmamba-{size}_8xb256_in1k") for size in ("l1", "l2"))
+    assert [(c.param_scheduler[0].end, c.param_scheduler[1].begin) for c in (l1, l2)] == [
+        (15, 15),
+        (20, 20),
+    ]
+    assert [any(h.type == "EMAHook" for h in c.custom_hooks) for c in (l1, l2)] == [False, True]
     small = load("mmpretrain/vim/vim-small_8xb64_in1k")
     assert small.optim_wrapper.clip_grad is None
     assert small.auto_scale_lr.base_batch_size == 512
