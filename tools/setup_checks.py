@@ -121,7 +121,7 @@ def check_build_tools(
     python: Interpreter, which: Callable[[str], str | None] = shutil.which
 ) -> None:
     """Compiling mmcv needs the compiler that torch will call and the headers of this Python."""
-    compiler = os.environ.get("CXX", "c++")
+    compiler = (os.environ.get("CXX") or "c++").split()[0]  # of `ccache g++` the first word
     if which(compiler) is None:
         raise SetupError(
             f"No C++ compiler: `{compiler}` is not on PATH, and mmcv has to be compiled.\n"

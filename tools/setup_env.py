@@ -31,7 +31,8 @@ from setup_checks import (
     choose_interpreter,
 )
 from setup_kernels import install_kernels, kernel_sources
-from setup_steps import Environment, elapsed, install_mmcv
+from setup_mmcv import find_torch, install_mmcv
+from setup_steps import Environment, elapsed
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"onedl": ".venv", "openmmlab": ".venv-openmmlab"}
@@ -207,10 +208,11 @@ def build(
     install = env.pip("install", "--progress-bar", "off", "-c", str(env.constraints))
     env.step("build tools", [*install, *BUILD_PACKAGES])
     env.step(f"torch {wanted['torch']}, about 3 GB", [*install, "torch", "torchvision", "numpy"])
-    install_mmcv(env, MMCV[flavour], pinned(constraints, MMCV[flavour]), interpreter)
+    torch = find_torch(env)
+    install_mmcv(env, torch, MMCV[flavour], pinned(constraints, MMCV[flavour]), interpreter)
     extras = f".[{flavour},dev]"
     env.step(f"mmquad{extras[1:]}", [*install, "--no-build-isolation", "-e", extras])
-    install_kernels(env, interpreter)
+    install_kernels(env, torch, interpreter)
     env.step("check", [str(env.python), "-m", "mmquad.environment"])
 
 
@@ -242,6 +244,7 @@ def set_up(root: Path, flavour: str, python: str, torch: str) -> None:
             discard(folder)
             check_disk({folder: ENVIRONMENT_GIB, Path(tempfile.gettempdir()): DOWNLOADS_GIB})
         else:
+            interpreter = choose_interpreter(str(folder / "bin" / "python"))
             (folder / "stamp.json").unlink()
         choices = "".join(
             f" {name}={value}" for name, value in (("PYTHON", python), ("TORCH", torch)) if value

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from setup_checks import Interpreter, SetupError, check_build_tools
-from setup_steps import Environment, Torch, find_torch
+from setup_mmcv import Torch
+from setup_steps import Environment
 
 # The first torch whose stable ABI has what the kernels call.
 OLDEST_TORCH = (2, 10)
@@ -40,9 +41,8 @@ def in_the_way(torch: Torch, interpreter: Interpreter) -> str | None:
     return None
 
 
-def install_kernels(env: Environment, interpreter: Interpreter) -> None:
+def install_kernels(env: Environment, torch: Torch, interpreter: Interpreter) -> None:
     """Compile and install the kernels, or say why they are left out."""
-    torch = find_torch(env)
     reason = in_the_way(torch, interpreter)
     if reason is None:
         # Compiling for a GPU takes minutes; worth it where there is one.

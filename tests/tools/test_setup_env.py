@@ -1,26 +1,14 @@
 """The set-up's decisions, without a network and without an environment being built."""
 
 import fcntl
-import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def setup():
-    """The set-up modules, imported as `python tools/setup_env.py` imports them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "tools"))
-        names = ("checks", "steps", "kernels", "env")
-        yield SimpleNamespace(**{n: importlib.import_module(f"setup_{n}") for n in names})
 
 
 @pytest.fixture
@@ -50,10 +38,6 @@ def plan_again(setup, repository: Path, python: str = "", torch: str = "") -> tu
     previous = setup.env.read_stamp(folder)
     wanted = setup.env.wanted_stamp(repository, "onedl", python, torch, previous)
     return setup.env.plan(folder, previous, wanted)
-
-
-def interpreter(setup, version: tuple[int, int, int], missing=(), headers: bool = True):
-    return setup.checks.Interpreter(version, "/usr/bin/python", list(missing), headers)
 
 
 def test_a_finished_environment_needs_nothing(setup, repository):
@@ -139,6 +123,29 @@ def test_a_chosen_torch_is_kept_and_the_default_follows_the_constraints(setup, r
     assert plan_again(setup, repository)[0] == "rebuild"
 
 
+def test_an_update_is_made_for_the_python_that_the_environment_has(
+    setup, repository, interpreter, monkeypatch
+):
+    """Not for the first that is found: a wheel compiled for that would be one for another."""
+    folder = finished_environment(setup, repository)
+    constraints = repository / "requirements" / "constraints.txt"
+    constraints.write_text(constraints.read_text() + "\n")
+    asked = []
+
+    def choose(requested: str):
+        asked.append(requested)
+        return interpreter((3, 11, 7) if requested else (3, 12, 1))
+
+    built = []
+    monkeypatch.setattr(setup.env, "choose_interpreter", choose)
+    monkeypatch.setattr(
+        setup.env, "build", lambda env, wanted, python, scratch: built.append(python)
+    )
+    setup.env.set_up(repository, "onedl", "", "")
+    assert asked == ["", str(folder / "bin" / "python")]
+    assert built[0].minor == "3.11"
+
+
 def test_a_moved_repository_rebuilds(setup, repository, tmp_path_factory):
     finished_environment(setup, repository)
     moved = tmp_path_factory.mktemp("elsewhere") / "moved"
@@ -197,15 +204,15 @@ def test_an_unsupported_torch_is_refused(setup, torch):
         setup.env.constraints_for(constraints, torch)
 
 
-def test_the_first_interpreter_that_runs_and_fits_is_chosen(setup):
+def test_the_first_interpreter_that_runs_and_fits_is_chosen(setup, interpreter):
     answers = {
         "python3.11": None,  # a pyenv shim of a version that is not selected
         "python3.12": None,
-        "python3.10": interpreter(setup, (3, 10, 13)),
-        "python3": interpreter(setup, (3, 11, 7)),
+        "python3.10": interpreter((3, 10, 13)),
+        "python3": interpreter(),
     }
     assert setup.checks.choose_interpreter("", answers.get).minor == "3.10"
-    answers["python3.12"] = interpreter(setup, (3, 12, 1))
+    answers["python3.12"] = interpreter((3, 12, 1))
     assert setup.checks.choose_interpreter("", answers.get).minor == "3.12"
 
 
@@ -216,16 +223,16 @@ def test_the_first_interpreter_that_runs_and_fits_is_chosen(setup):
         ((3, 13, 0), "Python too new: need 3.10-3.12, got python3 is 3.13"),
     ],
 )
-def test_only_unsuitable_interpreters(setup, version, message):
-    answers = {"python3": interpreter(setup, version)}
+def test_only_unsuitable_interpreters(setup, version, message, interpreter):
+    answers = {"python3": interpreter(version)}
     with pytest.raises(setup.checks.SetupError, match=message):
         setup.checks.choose_interpreter("", answers.get)
 
 
-def test_the_interpreter_asked_for_is_not_replaced_by_another(setup):
+def test_the_interpreter_asked_for_is_not_replaced_by_another(setup, interpreter):
     answers = {
-        "python3.11": interpreter(setup, (3, 11, 7)),
-        "old": interpreter(setup, (3, 8, 18)),
+        "python3.11": interpreter(),
+        "old": interpreter((3, 8, 18)),
     }
     with pytest.raises(setup.checks.SetupError, match=r"Python too old: need .*, got 3.8"):
         setup.checks.choose_interpreter("old", answers.get)
@@ -243,17 +250,27 @@ def test_probe_tells_a_working_interpreter_from_a_failing_shim(setup, tmp_path):
     assert setup.checks.probe(str(tmp_path / "absent")) is None
 
 
-def test_missing_venv_module_compiler_and_headers_say_what_to_install(setup, monkeypatch):
+def test_missing_venv_module_compiler_and_headers_say_what_to_install(
+    setup, monkeypatch, interpreter
+):
     monkeypatch.delenv("CXX", raising=False)
     error = setup.checks.SetupError
     with pytest.raises(error, match=r"has no ensurepip module(.|\n)*python3.11-venv"):
-        setup.checks.check_venv_modules(interpreter(setup, (3, 11, 7), ["ensurepip"]))
+        setup.checks.check_venv_modules(interpreter(missing=["ensurepip"]))
     with pytest.raises(error, match=r"`c\+\+` is not on PATH(.|\n)*apt install g\+\+"):
-        setup.checks.check_build_tools(interpreter(setup, (3, 11, 7)), which=lambda name: None)
+        setup.checks.check_build_tools(interpreter(), which=lambda name: None)
     with pytest.raises(error, match=r"No Python.h(.|\n)*python3.11-dev"):
         setup.checks.check_build_tools(
-            interpreter(setup, (3, 11, 7), headers=False), which=lambda name: "/usr/bin/c++"
+            interpreter(headers=False), which=lambda name: "/usr/bin/c++"
         )
+
+
+@pytest.mark.parametrize(("cxx", "looked_for"), [("ccache g++", "ccache"), ("", "c++")])
+def test_a_compiler_may_have_a_launcher(setup, interpreter, monkeypatch, cxx, looked_for):
+    monkeypatch.setenv("CXX", cxx)
+    asked = []
+    setup.checks.check_build_tools(interpreter(), which=lambda name: asked.append(name) or name)
+    assert asked == [looked_for]
 
 
 def test_disk_needs_on_one_filesystem_add_up(setup, tmp_path):
@@ -261,33 +278,6 @@ def test_disk_needs_on_one_filesystem_add_up(setup, tmp_path):
     setup.checks.check_disk(folders, lambda path: int(9.5 * 2**30))
     with pytest.raises(setup.checks.SetupError, match=r"9.0 GiB needed, 8.0 GiB free"):
         setup.checks.check_disk(folders, lambda path: 8 * 2**30)
-
-
-def test_the_wheel_cache_key_holds_everything_a_wheel_depends_on(setup, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name in ("FORCE_CUDA", "TORCH_CUDA_ARCH_LIST"):
-        monkeypatch.delenv(name, raising=False)
-    cpu = setup.steps.Torch("2.11.0+cu130", "13.0", None, None)
-    folder = setup.steps.wheel_folder("onedl-mmcv", "2.3.6", "3.11", cpu)
-    assert folder == tmp_path / "mmquad" / "wheels" / "onedl-mmcv-2.3.6-cp311-torch2.11.0-cpu"
-    gpu = cpu._replace(capability="90", nvcc="13.0")
-    folder = setup.steps.wheel_folder("mmcv", "2.1.0", "3.12", gpu)
-    assert folder.name == "mmcv-2.1.0-cp312-torch2.11.0-cu130-sm90"
-
-
-def test_cuda_ops_need_a_gpu_or_force_cuda_and_an_nvcc_that_fits(setup, monkeypatch):
-    for name in ("FORCE_CUDA", "TORCH_CUDA_ARCH_LIST"):
-        monkeypatch.delenv(name, raising=False)
-    torch = setup.steps.Torch("2.11.0+cu130", "13.0", "90", "13.2")
-    assert torch.ops == "cu130-sm90"
-    assert torch._replace(nvcc="12.8").ops == "cpu"
-    assert torch._replace(nvcc=None).ops == "cpu"
-    without_gpu = torch._replace(capability=None)
-    assert without_gpu.ops == "cpu"
-    monkeypatch.setenv("FORCE_CUDA", "1")
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
-    assert without_gpu.ops == "cu130-8_0_9_0+PTX"
-    assert without_gpu._replace(cuda=None).ops == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -308,95 +298,29 @@ def test_the_log_says_what_is_going_on(setup, output, expected):
     assert setup.steps.last_activity(output).startswith(expected)
 
 
-def make_environment(setup, tmp_path: Path) -> object:
-    (tmp_path / "venv").mkdir()
-    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
-    return setup.steps.Environment(tmp_path / "venv", tmp_path, "make env FLAVOUR=onedl", lock)
-
-
-def test_a_failing_step_reports_its_end_the_log_and_the_command_to_rerun(setup, tmp_path):
-    env = make_environment(setup, tmp_path)
+def test_a_failing_step_reports_its_end_the_log_and_the_command_to_rerun(setup, environment):
     code = "print('no route to host'); raise SystemExit(3)"
     with pytest.raises(setup.checks.SetupError) as failure:
-        env.step("torch", [sys.executable, "-c", code])
-    for part in ("no route to host", "status 3", str(env.log), "make env FLAVOUR=onedl"):
+        environment.step("torch", [sys.executable, "-c", code])
+    for part in ("no route to host", "status 3", str(environment.log), "make env FLAVOUR=onedl"):
         assert part in str(failure.value)
-    assert "no route to host" in env.log.read_text()
+    assert "no route to host" in environment.log.read_text()
 
 
-def test_the_lock_outlives_a_killed_setup_until_its_command_ends(setup, tmp_path):
-    env = make_environment(setup, tmp_path)
-    fcntl.flock(env.lock, fcntl.LOCK_EX)
-    code = f"import fcntl; fcntl.flock({env.lock}, fcntl.LOCK_EX | fcntl.LOCK_NB); print('held')"
-    env.step("command", [sys.executable, "-c", code])
-    assert "held" in env.log.read_text()
+def test_settings_of_pip_do_not_send_packages_elsewhere(setup, environment, monkeypatch):
+    monkeypatch.setenv("PIP_TARGET", "/elsewhere")
+    monkeypatch.setenv("PIP_USER", "1")
+    again = setup.steps.Environment(environment.folder, environment.root, "", environment.lock)
+    assert "PIP_TARGET" not in again.variables
+    assert again.variables["PIP_USER"] == "0"
 
 
-def fake_mmcv_sources(setup, monkeypatch, tmp_path, faults: list):
-    """An environment whose pip only records, and whose mmcv gives these faults in turn."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    env = make_environment(setup, tmp_path)
-    steps: list[str] = []
-    monkeypatch.setattr(env, "step", lambda title, command, **more: steps.append(command[-1]))
-    monkeypatch.setattr(env, "ask", lambda code: (False, ""))
-    torch = setup.steps.Torch("2.11.0+cu130", "13.0", None, None)
-    monkeypatch.setattr(setup.steps, "find_torch", lambda env: torch)
-    monkeypatch.setattr(setup.steps, "mmcv_fault", lambda env, torch: faults.pop(0))
-    monkeypatch.setattr(setup.steps, "build_mmcv", lambda *arguments: Path("/built.whl"))
-    folder = setup.steps.wheel_folder("onedl-mmcv", "2.3.6", "3.11", torch)
-    return env, steps, folder
-
-
-def test_mmcv_comes_from_the_cache_first(setup, monkeypatch, tmp_path):
-    env, steps, folder = fake_mmcv_sources(setup, monkeypatch, tmp_path, [None])
-    folder.mkdir(parents=True)
-    (folder / "a.whl").touch()
-    setup.steps.install_mmcv(env, "onedl-mmcv", "2.3.6", interpreter(setup, (3, 11, 7)))
-    assert steps == [str(folder / "a.whl")]
-
-
-def test_wheels_that_do_not_load_are_passed_over(setup, monkeypatch, tmp_path, capsys):
-    faults = ["undefined symbol: _ZN3c10", "undefined symbol: _ZN2at", None]
-    env, steps, folder = fake_mmcv_sources(setup, monkeypatch, tmp_path, faults)
-    folder.mkdir(parents=True)
-    (folder / "a.whl").touch()
-    setup.steps.install_mmcv(env, "onedl-mmcv", "2.3.6", interpreter(setup, (3, 11, 7)))
-    assert steps == [str(folder / "a.whl"), "onedl-mmcv==2.3.6", "/built.whl"]
-    assert not (folder / "a.whl").exists()
-    assert "undefined symbol: _ZN2at" in capsys.readouterr().out
-
-
-def test_an_mmcv_that_does_not_load_even_when_compiled_stops_the_setup(
-    setup, monkeypatch, tmp_path
-):
-    env, _, _ = fake_mmcv_sources(setup, monkeypatch, tmp_path, ["first", "second"])
-    with pytest.raises(setup.checks.SetupError, match="do not load: second"):
-        setup.steps.install_mmcv(env, "onedl-mmcv", "2.3.6", interpreter(setup, (3, 11, 7)))
-
-
-def test_a_compiled_wheel_reaches_the_cache_whole_or_not_at_all(setup, monkeypatch, tmp_path):
-    env = make_environment(setup, tmp_path)
-    folder = tmp_path / "cache" / "key"
-    torch = setup.steps.Torch("2.11.0+cu130", "13.0", None, None)
-    python = interpreter(setup, (3, 11, 7))
-    monkeypatch.setattr(setup.steps, "check_build_tools", lambda python: None)
-
-    def build(title, command, extra):
-        scratch = Path(command[command.index("--wheel-dir") + 1])
-        (scratch / "mmcv.whl").write_text("wheel")
-        if fail:
-            raise setup.checks.SetupError("compiler died")
-
-    monkeypatch.setattr(env, "step", build)
-    fail = True
-    with pytest.raises(setup.checks.SetupError, match="compiler died"):
-        setup.steps.build_mmcv(env, "onedl-mmcv==2.3.6", folder, torch, python)
-    assert not folder.exists()
-    assert list(folder.parent.iterdir()) == []
-    fail = False
-    wheel = setup.steps.build_mmcv(env, "onedl-mmcv==2.3.6", folder, torch, python)
-    assert wheel.read_text() == "wheel"
-    assert wheel.parent == folder
+def test_the_lock_outlives_a_killed_setup_until_its_command_ends(setup, environment):
+    fcntl.flock(environment.lock, fcntl.LOCK_EX)
+    lock = f"fcntl.flock({environment.lock}, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    code = f"import fcntl; {lock}; print('held')"
+    environment.step("command", [sys.executable, "-c", code])
+    assert "held" in environment.log.read_text()
 
 
 def test_every_distribution_of_both_flavours_is_pinned(setup):

@@ -1,38 +1,13 @@
 """When the set-up compiles the optional kernels, for which GPU, and what it says when it cannot."""
 
-import importlib
-import os
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = "make env FLAVOUR=onedl"
-
-
-@pytest.fixture(scope="module")
-def setup():
-    """The set-up modules, imported as `python tools/setup_env.py` imports them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "tools"))
-        names = ("checks", "steps", "kernels")
-        yield SimpleNamespace(**{n: importlib.import_module(f"setup_{n}") for n in names})
-
 
 @pytest.fixture
-def python(setup):
-    return setup.checks.Interpreter((3, 11, 7), "/usr/bin/python", [], True)
-
-
-@pytest.fixture
-def install(setup, python, tmp_path, monkeypatch):
+def install(setup, environment, interpreter, monkeypatch):
     """Runs the step with a torch given; returns what pip was called with."""
 
     def run(torch, fails: bool = False) -> list[tuple[str, dict]]:
-        (tmp_path / "venv").mkdir()
-        lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
-        env = setup.steps.Environment(tmp_path / "venv", tmp_path, ENVIRONMENT, lock)
         calls = []
 
         def step(title, command, extra):
@@ -40,38 +15,39 @@ def install(setup, python, tmp_path, monkeypatch):
             if fails:
                 raise setup.checks.SetupError("kernel.cpp: error: no such thing")
 
-        monkeypatch.setattr(env, "step", step)
-        monkeypatch.setattr(setup.kernels, "find_torch", lambda env: torch)
-        setup.kernels.install_kernels(env, python)
+        monkeypatch.setattr(environment, "step", step)
+        setup.kernels.install_kernels(environment, torch, interpreter())
         return calls
 
     return run
 
 
 def test_without_a_gpu_only_the_cpu_part_is_compiled(setup, install):
-    torch = setup.steps.Torch("2.11.0+cu130", "13.0", None, "13.0")
+    torch = setup.mmcv.Torch("2.11.0+cu130", "13.0", None, "13.0")
     assert install(torch) == [("./kernels", {"MMQUAD_WITH_CUDA": "0"})]
 
 
 def test_with_a_gpu_and_nvcc_it_is_compiled_for_that_gpu(setup, install):
-    torch = setup.steps.Torch("2.11.0+cu130", "13.0", "120", "13.2")
+    torch = setup.mmcv.Torch("2.11.0+cu130", "13.0", "120", "13.2")
     variables = {"MMQUAD_WITH_CUDA": "1", "TORCH_CUDA_ARCH_LIST": "12.0"}
     assert install(torch) == [("./kernels", variables)]
 
 
 def test_a_failing_build_is_reported_and_ends_nothing(setup, install, capsys):
-    install(setup.steps.Torch("2.11.0", None, None, None), fails=True)
+    install(setup.mmcv.Torch("2.11.0", None, None, None), fails=True)
     output = capsys.readouterr().out
     assert "kernels are left out: kernel.cpp: error: no such thing" in output
     assert "pip install --no-build-isolation ./kernels" in output
 
 
-def test_an_old_torch_or_no_compiler_leaves_the_kernels_out(setup, install, python, monkeypatch):
-    old = setup.steps.Torch("2.9.1", None, None, None)
+def test_an_old_torch_or_no_compiler_leaves_the_kernels_out(
+    setup, install, interpreter, monkeypatch
+):
+    old = setup.mmcv.Torch("2.9.1", None, None, None)
     assert install(old) == []
-    assert "2.10 or later" in setup.kernels.in_the_way(old, python)
+    assert "2.10 or later" in setup.kernels.in_the_way(old, interpreter())
     monkeypatch.setenv("CXX", "no-such-compiler")
-    reason = setup.kernels.in_the_way(old._replace(version="2.10.0"), python)
+    reason = setup.kernels.in_the_way(old._replace(version="2.10.0"), interpreter())
     assert reason.startswith("No C++ compiler")
 
 
