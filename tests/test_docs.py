@@ -56,7 +56,11 @@ def options(tool: Path) -> set[str]:
     if tool.suffix == ".sh" and tool.name != "check_gpu.sh":
         kind = "test" if "_test" in tool.name else "train"
         tool = tool.with_name(f"{kind}.py")
-    return set(re.findall(r'"?(--[a-z][\w-]+)', tool.read_text())) | {"--help"}
+    text = tool.read_text()
+    # Tools that share options have them in the package.
+    for module in re.findall(r"^from (mmquad\.engine\.\w+) import", text, re.MULTILINE):
+        text += (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+    return set(re.findall(r"--[a-z][\w-]+", text)) | {"--help"}
 
 
 @each_page
