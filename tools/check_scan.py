@@ -16,6 +16,7 @@ from mmquad.analysis.scan_check import (
     check_point,
     extreme_points,
     grid,
+    lasting_points,
     runnable,
     worst_errors,
 )
@@ -30,7 +31,7 @@ def main() -> int:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     dtypes = [getattr(torch, name) for name in arguments.dtypes or ()] or list(LIMITS)
-    points = [*extreme_points(), *grid(arguments.lengths, dtypes)]
+    points = [*extreme_points(), *lasting_points(), *grid(arguments.lengths, dtypes)]
 
     results = []
     for i, point in enumerate(points):

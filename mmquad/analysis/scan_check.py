@@ -30,6 +30,7 @@ __all__ = [
     "check_point",
     "extreme_points",
     "grid",
+    "lasting_points",
     "runnable",
     "uninitialised_memory_is_nan",
     "values",
@@ -117,6 +118,12 @@ def extreme_points() -> Iterator[Point]:
     """One step size and one decay rate at a time: no gradient can hide the error of another."""
     for op, raw_step, decay in itertools.product(OPS, RAW_STEPS, DECAYS):
         yield Point(op, 65, 1, 2, torch.float32, raw_step, decay)
+
+
+def lasting_points() -> Iterator[Point]:
+    """Decays so close to 1 that over a long sequence their rounding could add up."""
+    for op, raw_step, decay in itertools.product(OPS, (-10.0, 0.0, 20.0), (-1e-4, -1.0)):
+        yield Point(op, max(SHAPES), 1, 2, torch.float32, raw_step, decay)
 
 
 def runnable(point: Point, device: torch.device) -> list[str]:

@@ -14,6 +14,7 @@ from mmquad.analysis.scan_check import (
     Point,
     check_point,
     extreme_points,
+    lasting_points,
     runnable,
 )
 
@@ -47,4 +48,9 @@ def test_errors_stay_below_the_limits(point: Point) -> None:
 
 @pytest.mark.parametrize("point", list(extreme_points())[::3], ids=str)
 def test_extreme_steps_and_decays(point: Point) -> None:
+    _check(point)
+
+
+@pytest.mark.parametrize("point", lasting_points(), ids=str)
+def test_rounded_decays_do_not_add_up(point: Point) -> None:
     _check(point)
