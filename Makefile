@@ -12,11 +12,14 @@ FLAVOUR ?= onedl
 ARGS    ?=
 TASK    ?=
 
+# Other packages than the environment's would come from there (ROS and modules set it).
+unexport PYTHONHOME PYTHONPATH
+
 VENV  = $(CURDIR)/.venv$(if $(filter openmmlab,$(FLAVOUR)),-openmmlab)
 # Any Python that can run the set-up will do here; the set-up chooses the one to build with.
 RUNS  = import sys; sys.exit(sys.version_info < (3, 8))
 START = $(or $(shell for p in $(PYTHON) python3 python3.11 python3.12 python3.10; do \
-	"$$p" -c "$(RUNS)" 2>/dev/null && echo "$$p" && break; done),\
+	env -u PYTHONHOME "$$p" -c "$(RUNS)" 2>/dev/null && echo "$$p" && break; done),\
 	$(error No Python found: install Python 3.10, 3.11 or 3.12, or set PYTHON=/path/to/python))
 SETUP = $(START) tools/setup_env.py
 

@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -329,13 +331,18 @@ def test_every_distribution_of_both_flavours_is_pinned(setup):
         assert setup.env.pinned(constraints, name)[0].isdigit()
 
 
-def test_the_command_line_refuses_an_unknown_flavour():
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_refuses_an_unknown_flavour_and_forgets_other_python_settings(tmp_path):
+    """A PYTHONPATH of other software would come before the environment's own packages."""
+    (tmp_path / "argparse.py").write_text("raise ImportError('of another installation')")
+    diverting = {"PYTHONPATH": str(tmp_path), "PYTHONHOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "setup_env.py"), "--flavour", "other"],
+        ["make", "-C", str(ROOT), "env", "FLAVOUR=other"],
         capture_output=True,
         text=True,
+        env={**os.environ, **diverting},
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "FLAVOUR=other: need one of onedl, openmmlab" in done.stderr
 
 
