@@ -6,13 +6,13 @@ Out of place throughout: ``run_decompositions`` accepts nothing else.
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmquad.export.doubling import selective_scan_doubling
 from mmquad.ops.causal_conv1d.pytorch import causal_conv1d_pytorch
 from mmquad.ops.directional_scan.composed import composed_forward
 from mmquad.ops.directional_scan.layout import Order, mixed_inverse, mixed_order
+from mmquad.ops.directional_scan.reordering import gather_shared, merge_apart, merge_shared
 
 __all__ = ["scan_decompositions"]
 
@@ -28,11 +28,11 @@ def scan_decompositions() -> dict[torch._ops.OpOverload, Callable]:
         ops.directional_scan.default: _directional_scan,
         ops.selective_scan.default: _selective_scan,
         ops.causal_conv1d.default: _causal_conv1d,
-        ops.gather_tokens.default: _gather_tokens,
+        ops.gather_tokens.default: lambda x, index, inverse: gather_shared(x, index),
         ops.gather_tokens_windowed.default: _gather_tokens_windowed,
-        ops.merge_tokens.default: _merge_tokens,
+        ops.merge_tokens.default: lambda y, index, inverse: merge_shared(y, inverse),
         ops.merge_tokens_windowed.default: _merge_tokens_windowed,
-        ops.return_directions.default: _return_directions,
+        ops.return_directions.default: lambda y, index, inverse: merge_apart(y, inverse),
     }
 
 
@@ -98,30 +98,13 @@ def _causal_conv1d(
     return causal_conv1d_pytorch(x, weight, bias, activation, reverse).to(x.dtype)
 
 
-def _gather_tokens(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    length, channels = x.shape[1:]
-    padded = F.pad(x, (0, 0, 0, 1))  # the row that empty positions read
-    rows = index.remainder(length + 1).transpose(1, 2)[..., None]  # [R, P, K, 1]
-    rows = rows.expand(x.shape[0], -1, -1, channels)
-    return padded[:, :, None].expand(-1, -1, index.shape[1], -1).gather(1, rows)
-
-
-def _return_directions(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    rows = inverse.transpose(1, 2)[..., None].expand(y.shape[0], -1, -1, y.shape[3])
-    return y.gather(1, rows).transpose(1, 2)
-
-
-def _merge_tokens(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    return _return_directions(y, index, inverse).sum(1)
-
-
 def _gather_tokens_windowed(
     x: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
-    return _gather_tokens(x, mixed_order(Order(index, inverse, window, weight)), inverse)
+    return gather_shared(x, mixed_order(Order(index, inverse, window, weight)))
 
 
 def _merge_tokens_windowed(
     y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
-    return _merge_tokens(y, index, mixed_inverse(Order(index, inverse, window, weight)))
+    return merge_shared(y, mixed_inverse(Order(index, inverse, window, weight)))

@@ -21,8 +21,16 @@ two lines above as they stand: the reference, and the only choice for orders wit
 import functools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from mmquad.ops.directional_scan.layout import COARSE, FINE, Order, mixed_inverse, mixed_order
+from mmquad.ops.directional_scan.reordering import (
+    gather_apart,
+    gather_shared,
+    merge_apart,
+    merge_shared,
+    sum_windows,
+)
 
 __all__ = [
     "gather_tokens",
@@ -37,76 +45,29 @@ __all__ = [
     "return_directions",
 ]
 
-COARSE, FINE = 0, 1
-
-
-def _rows(table: Tensor, index: Tensor) -> Tensor:
-    """``table[index]`` for rows; embedding is torch's fastest row gather on CPU and GPU."""
-    return F.embedding(index, table)
-
-
-def _gather(x: Tensor, index: Tensor) -> Tensor:  # [B, L, D], [R, K, P] -> [B, P, K, D]
-    batch, length, channels = x.shape
-    directions, positions = index.shape[1:]
-    start = torch.arange(batch, device=x.device).mul_(length)[:, None, None]
-    rows = index.clamp(min=0).transpose(1, 2) + start  # [B, P, K]
-    xs = _rows(x.reshape(-1, channels), rows.flatten())
-    return _emptied(xs.view(batch, positions, directions, channels), index, length)
-
-
-def _emptied(xs: Tensor, index: Tensor, length: int) -> Tensor:
-    """Zeros at the empty positions of sequences ``[B, P, K, D]``, in place."""
-    # The sizes tell whether there are any: looking for them would stop a GPU.
-    if index.shape[2] == length:
-        return xs
-    return xs.masked_fill_(index.lt(0).transpose(1, 2)[..., None], 0)
-
-
-def _merge(y: Tensor, inverse: Tensor) -> Tensor:  # [B, P, K, D], [R, K, L] -> [B, L, D]
-    batch, positions, directions, channels = y.shape
-    flat = y.reshape(-1, channels)
-    start = torch.arange(batch, device=y.device).mul_(positions)[:, None]
-    merged = None
-    for k in range(directions):
-        rows = (inverse[:, k] + start) * directions + k  # [B, L]
-        part = _rows(flat, rows.flatten())
-        merged = part if merged is None else merged.add_(part)
-    assert merged is not None
-    return merged.view(batch, inverse.shape[2], channels)
-
 
 @torch.library.custom_op("mmquad::gather_tokens", mutates_args=())
 def gather_tokens(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """Tokens ``x [B, L, D]`` read in K orders: ``[B, P, K, D]``."""
-    return _gather(x, index)
+    return gather_shared(x, index)
 
 
 @torch.library.custom_op("mmquad::merge_tokens", mutates_args=())
 def merge_tokens(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """Sequences ``y [B, P, K, D]`` put back in place and summed over K: ``[B, L, D]``."""
-    return _merge(y, inverse)
+    return merge_shared(y, inverse)
 
 
 @torch.library.custom_op("mmquad::return_directions", mutates_args=())
 def return_directions(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """Sequences ``y [B, P, K, D]`` put back in place, direction by direction: ``[B, K, L, D]``."""
-    batch, positions, directions, channels = y.shape
-    start = torch.arange(batch, device=y.device).mul_(positions)[:, None, None]
-    k = torch.arange(directions, device=y.device)[:, None]
-    rows = (inverse + start) * directions + k  # [B, K, L]
-    return _rows(y.reshape(-1, channels), rows.flatten()).view(*rows.shape, channels)
+    return merge_apart(y, inverse)
 
 
 @torch.library.custom_op("mmquad::read_directions", mutates_args=())
 def read_directions(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """Tokens ``x [B, K, L, D]``, each direction's own, read in its order: ``[B, P, K, D]``."""
-    batch, directions, length, channels = x.shape
-    start = (
-        torch.arange(batch * directions, device=x.device).mul_(length).view(batch, directions, 1)
-    )
-    rows = (index.clamp(min=0) + start).transpose(1, 2)  # [B, P, K]
-    xs = _rows(x.reshape(-1, channels), rows.flatten()).view(*rows.shape, channels)
-    return _emptied(xs, index, length)
+    return gather_apart(x, index)
 
 
 @gather_tokens.register_fake
@@ -153,27 +114,6 @@ read_directions.register_autograd(
 )
 
 
-def _chosen(weight: Tensor, window: Tensor) -> Tensor:
-    """Whether each token lies in a chosen window, ``[B, L]``."""
-    return (weight > 0.5)[:, window]
-
-
-def _mixed_index(weight: Tensor, index: Tensor, window: Tensor) -> Tensor:
-    """``[2, K, L]`` (coarse, fine) -> per-sample ``[B, K, L]``."""
-    chosen = (weight > 0.5)[:, window[index[FINE]]]
-    return torch.where(chosen, index[FINE], index[COARSE])
-
-
-def _mixed_inverse(weight: Tensor, inverse: Tensor, window: Tensor) -> Tensor:
-    return torch.where(_chosen(weight, window)[:, None], inverse[FINE], inverse[COARSE])
-
-
-def _per_window(values: Tensor, window: Tensor, windows: int) -> Tensor:
-    """Sum ``values [B, L]`` over the tokens of each window: ``[B, Q]``, in a fixed order."""
-    member = window[:, None] == torch.arange(windows, device=window.device)
-    return torch.where(member, values[..., None], values.new_zeros(())).sum(1)
-
-
 @torch.library.custom_op("mmquad::gather_tokens_windowed", mutates_args=())
 def gather_tokens_windowed(
     x: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
@@ -190,7 +130,7 @@ def gather_tokens_windowed(
     Returns:
         ``[B, L, K, D]``.
     """
-    return _gather(x, _mixed_index(weight, index, window))
+    return gather_shared(x, mixed_order(Order(index, inverse, window, weight)))
 
 
 @torch.library.custom_op("mmquad::merge_tokens_windowed", mutates_args=())
@@ -198,27 +138,27 @@ def merge_tokens_windowed(
     y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
     """The inverse of :func:`gather_tokens_windowed`, summed over K: ``[B, L, D]``."""
-    return _merge(y, _mixed_inverse(weight, inverse, window))
+    return merge_shared(y, mixed_inverse(Order(index, inverse, window, weight)))
 
 
 @torch.library.custom_op("mmquad::gather_tokens_windowed_backward", mutates_args=())
 def _gather_windowed_backward(
     grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, window: Tensor
 ) -> tuple[Tensor, Tensor]:
-    fine, coarse = _merge(grad, inverse[FINE, None]), _merge(grad, inverse[COARSE, None])
-    dx = torch.where(_chosen(weight, window)[..., None], fine, coarse)
+    fine, coarse = (merge_shared(grad, inverse[s, None]) for s in (FINE, COARSE))
+    dx = torch.where((weight > 0.5)[:, window, None], fine, coarse)
     per_token = (fine - coarse).mul_(x).sum(-1)
-    return dx, _per_window(per_token, window, weight.shape[1]).to(weight.dtype)
+    return dx, sum_windows(per_token, window, weight.shape[1]).to(weight.dtype)
 
 
 @torch.library.custom_op("mmquad::merge_tokens_windowed_backward", mutates_args=())
 def _merge_windowed_backward(
     grad: Tensor, y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> tuple[Tensor, Tensor]:
-    dy = _gather(grad, _mixed_index(weight, index, window))
-    fine, coarse = _merge(y, inverse[FINE, None]), _merge(y, inverse[COARSE, None])
+    dy = gather_shared(grad, mixed_order(Order(index, inverse, window, weight)))
+    fine, coarse = (merge_shared(y, inverse[s, None]) for s in (FINE, COARSE))
     per_token = (fine - coarse).mul_(grad).sum(-1)
-    return dy, _per_window(per_token, window, weight.shape[1]).to(weight.dtype)
+    return dy, sum_windows(per_token, window, weight.shape[1]).to(weight.dtype)
 
 
 @gather_tokens_windowed.register_fake

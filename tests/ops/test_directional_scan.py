@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmquad.ops import directional_scan
 from mmquad.ops.directional_scan import BACKENDS
+from mmquad.ops.directional_scan.layout import Order
 from mmquad.ops.selective_scan import selective_scan_reference
 from mmquad.ops.tokens import (
     gather_tokens,
@@ -350,6 +351,18 @@ def test_narrower_tokens_than_the_kernels_take_run_in_pytorch() -> None:
         directional_scan(x, **sample.leaves, **sample.tables) for x in (tokens, tokens.float())
     )
     torch.testing.assert_close(y, expected)
+
+
+def test_the_pytorch_path_never_waits_for_values() -> None:
+    """On the meta device there are none to wait for, as there are none yet on a busy GPU."""
+    sample = make(CASES[5], torch.float32)
+    values = {n: v.to("meta") for n, v in {**sample.leaves, **sample.tables}.items()}
+    tables = Order(*(values.pop(name) for name in ("order", "inverse", "window", "weight")))
+    chunked = BACKENDS["chunked"]
+    no_states = torch.empty(0, device="meta")
+    y = chunked.forward(*values.values(), tables, True, no_states)
+    gradients = chunked.backward(y, *values.values(), tables, True, no_states)
+    assert [g.shape for g in gradients] == [v.shape for v in sample.leaves.values()]
 
 
 def test_nothing_is_saved_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,12 @@
 Written out once and run with either scan of :mod:`mmquad.ops.selective_scan`: with the sequential
 one it is the reference, with the chunked one the fastest form without compiled code. The gradient
 is the transpose of each line, in reverse order. All tensors are of one dtype, float32 or float64.
-An empty position reads a row of zeros, and no token asks for its result.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmquad.ops.directional_scan.layout import (
@@ -21,6 +19,15 @@ from mmquad.ops.directional_scan.layout import (
     mixed_inverse,
     mixed_order,
     sizes_of,
+)
+from mmquad.ops.directional_scan.reordering import (
+    gather_apart,
+    gather_columns,
+    gather_shared,
+    merge_apart,
+    merge_columns,
+    merge_shared,
+    sum_windows,
 )
 
 __all__ = ["Gradients", "composed_backward", "composed_forward"]
@@ -64,10 +71,10 @@ def composed_forward(
     """``y [B, L, D]``, or ``[B, K, L, D]`` unmerged; arguments as the public op's."""
     sizes = sizes_of(x, dt_weight, A, tables.order)
     order = mixed_order(tables)
-    xs, zs = _gather(x, order), _gather_columns(z, order)
+    xs, zs = gather_shared(x, order), gather_columns(z, order)
     y, _ = scan(*_scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes), True)
     ys, inverse = _per_direction(y, sizes), mixed_inverse(tables)
-    return _merge(ys, inverse) if merge else _split(ys, inverse)
+    return merge_shared(ys, inverse) if merge else merge_apart(ys, inverse)
 
 
 def composed_backward(
@@ -86,9 +93,9 @@ def composed_backward(
     """Gradients of everything that :func:`composed_forward` reads; ``dy`` in its result's shape."""
     sizes = sizes_of(x, dt_weight, A, tables.order)
     order, inverse = mixed_order(tables), mixed_inverse(tables)
-    xs, zs = _gather(x, order), _gather_columns(z, order)
+    xs, zs = gather_shared(x, order), gather_columns(z, order)
     inputs = _scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes)
-    dys = _gather(dy, order) if merge else _gather_split(dy, order)
+    dys = gather_shared(dy, order) if merge else gather_apart(dy, order)
     no_state = x.new_zeros(sizes.batch, sizes.directions * sizes.channels, sizes.states)
     dxs, ddelta, dA, dB, dC, dD, dbias = scan_backward(
         dys.flatten(2).transpose(1, 2), no_state, *inputs, True
@@ -100,13 +107,13 @@ def composed_backward(
     if tables.weight is not None:
         ys = _per_direction(scan(*inputs, True)[0], sizes)
         dweight = (
-            _choice_gradient(_merge, ys, dy, tables)
-            + _choice_gradient(_merge, dxs, x, tables)
-            + _choice_gradient(_merge_columns, dzs, z, tables)
+            _choice_gradient(merge_shared, ys, dy, tables)
+            + _choice_gradient(merge_shared, dxs, x, tables)
+            + _choice_gradient(merge_columns, dzs, z, tables)
         )
     return Gradients(
-        x=_merge(dxs, inverse),
-        z=_merge_columns(dzs, inverse),
+        x=merge_shared(dxs, inverse),
+        z=merge_columns(dzs, inverse),
         dt_weight=torch.einsum("blkd,blkr->kdr", ddelta, zs[..., : sizes.ranks]),
         dt_bias=dbias.view_as(dt_bias),
         A=dA.view_as(A),
@@ -141,62 +148,6 @@ def _per_direction(channels_first: Tensor, sizes: Sizes) -> Tensor:  # [B, K D, 
     return channels_first.transpose(1, 2).unflatten(2, (sizes.directions, sizes.channels))
 
 
-def _first_rows(table: Tensor) -> Tensor:
-    """Where each sample's tokens start in a table of all samples' tokens, ``[B, 1, 1]``."""
-    batch, length = table.shape[:2]
-    return torch.arange(0, batch * length, length, device=table.device)[:, None, None]
-
-
-def _with_empty_row(tokens: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-    """A last row of zeros for empty positions to read, and the order that reads it there."""
-    length, positions = tokens.shape[1], order.shape[2]
-    if positions == length:
-        return tokens, order
-    return F.pad(tokens, (0, 0, 0, 1)), order.remainder(length + 1)
-
-
-def _gather(x: Tensor, order: Tensor) -> Tensor:  # [B, L, D], [., K, P] -> [B, P, K, D]
-    x, order = _with_empty_row(x, order)
-    return F.embedding(order.transpose(1, 2) + _first_rows(x), x.flatten(0, 1))
-
-
-def _gather_columns(z: Tensor, order: Tensor) -> Tensor:
-    """Each direction's own columns in its own order: ``[B, L, K C] -> [B, P, K, C]``."""
-    z, order = _with_empty_row(z, order)
-    directions = order.shape[1]
-    k = torch.arange(directions, device=z.device)
-    rows = (order.transpose(1, 2) + _first_rows(z)) * directions + k
-    return F.embedding(rows, z.reshape(-1, z.shape[2] // directions))
-
-
-def _gather_split(dy: Tensor, order: Tensor) -> Tensor:
-    """Transpose of :func:`_split`, ``[B, K, L, D] -> [B, P, K, D]``."""
-    return _gather_columns(dy.transpose(1, 2).flatten(2), order)
-
-
-def _direction_rows(ys: Tensor, inverse: Tensor, k: int) -> Tensor:  # [B, P, K, D] -> [B, L, D]
-    rows = (inverse[:, k] + _first_rows(ys)[:, 0]) * ys.shape[2] + k
-    return F.embedding(rows, ys.reshape(-1, ys.shape[3]))
-
-
-def _split(ys: Tensor, inverse: Tensor) -> Tensor:
-    """Every direction's sequence in token order: ``[B, P, K, D] -> [B, K, L, D]``."""
-    return torch.stack([_direction_rows(ys, inverse, k) for k in range(ys.shape[2])], dim=1)
-
-
-def _merge(ys: Tensor, inverse: Tensor) -> Tensor:
-    """:func:`_split`, summed over the directions: ``[B, L, D]``; transpose of :func:`_gather`."""
-    merged = _direction_rows(ys, inverse, 0)
-    for k in range(1, ys.shape[2]):
-        merged = merged + _direction_rows(ys, inverse, k)  # out of place: exporters trace it
-    return merged
-
-
-def _merge_columns(zs: Tensor, inverse: Tensor) -> Tensor:
-    """Transpose of :func:`_gather_columns`."""
-    return torch.cat([_direction_rows(zs, inverse, k) for k in range(zs.shape[2])], dim=-1)
-
-
 def _choice_gradient(
     merge: Callable[[Tensor, Tensor], Tensor], sequences: Tensor, tokens: Tensor, tables: Order
 ) -> Tensor:
@@ -206,5 +157,4 @@ def _choice_gradient(
     fine = merge(sequences, tables.inverse[FINE, None])
     coarse = merge(sequences, tables.inverse[COARSE, None])
     per_token = (fine - coarse).mul_(tokens).sum(-1)
-    windows = torch.arange(tables.weight.shape[1], device=tokens.device)
-    return torch.stack([per_token[:, tables.window == q].sum(1) for q in windows], dim=1)
+    return sum_windows(per_token, tables.window, tables.weight.shape[1])
