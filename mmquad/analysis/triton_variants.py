@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,13 @@ from mmquad.ops.selective_scan.triton_scan import (
     selective_scan_triton,
 )
 
-__all__ = ["Variant", "compile_directional_scan", "compile_selective_scan", "compiling_for"]
+__all__ = [
+    "Variant",
+    "compile_directional_scan",
+    "compile_selective_scan",
+    "compiling_for",
+    "handing_over",
+]
 
 
 class Variant(NamedTuple):
@@ -65,14 +71,13 @@ class _AbsentDriver:
 
 
 @contextmanager
-def compiling_for(target: str) -> Iterator[dict[str, Variant]]:
-    """Compile instead of launching, inside a ``with`` block.
+def handing_over(target: str, use: Callable[..., None]) -> Iterator[None]:
+    """Instead of launching kernels, compile them and hand them over, inside a ``with`` block.
 
     Args:
         target: ``sm_80`` and the like, or ``gfx942`` and the like.
-
-    Yields:
-        The variants compiled so far, by hash.
+        use: Called with the compiled kernel, the function that it was compiled from, and the
+            arguments by name.
 
     Raises:
         ValueError: Kernels are interpreted in this process, or the target is of neither kind.
@@ -91,20 +96,40 @@ def compiling_for(target: str) -> Iterator[dict[str, Variant]]:
         place = GPUTarget("hip", target, 64 if target.startswith("gfx9") else 32)
     else:
         raise ValueError(f"target must be sm_<number> or gfx<name>, got {target!r}")
-    variants: dict[str, Variant] = {}
     run = JITFunction.run
 
-    def compile_only(self: Any, *arguments: Any, **options: Any) -> None:
-        kernel = run(self, *arguments, **{**options, "warmup": True})
-        if kernel.hash not in variants:
-            constants = [p.name for p in self.params if p.is_constexpr]
-            text = " ".join(f"{name}={options[name]}" for name in constants)
-            variants[kernel.hash] = Variant(kernel.metadata.name, text, *_resources(kernel))
+    def compile_only(self: Any, **options: Any) -> None:
+        use(run(self, **{**options, "warmup": True}), self, options)
 
     with (
         mock.patch.object(driver, "_active", _AbsentDriver(place)),
         mock.patch.object(JITFunction, "run", compile_only),
     ):
+        yield
+
+
+@contextmanager
+def compiling_for(target: str) -> Iterator[dict[str, Variant]]:
+    """Compile instead of launching, inside a ``with`` block.
+
+    Args:
+        target: As for :func:`handing_over`.
+
+    Yields:
+        The variants compiled so far, by hash.
+
+    Raises:
+        ValueError: As :func:`handing_over`.
+    """
+    variants: dict[str, Variant] = {}
+
+    def note(kernel: Any, function: Any, options: dict[str, Any]) -> None:
+        if kernel.hash not in variants:
+            constants = [p.name for p in function.params if p.is_constexpr]
+            text = " ".join(f"{name}={options[name]}" for name in constants)
+            variants[kernel.hash] = Variant(kernel.metadata.name, text, *_resources(kernel))
+
+    with handing_over(target, note):
         yield variants
 
 

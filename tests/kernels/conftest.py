@@ -8,21 +8,21 @@ import pytest
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
-FOLDER = Path(__file__).parent
-SOURCES = FOLDER.parents[1] / "kernels" / "csrc" / "directional_scan" / "cuda"
+TESTS = Path(__file__).parents[1]
+SOURCES = TESTS.parent / "kernels" / "csrc" / "directional_scan" / "cuda"
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 
 
 @pytest.fixture(scope="session")
-def emulated_ops(tmp_path_factory: pytest.TempPathFactory):
-    """The ops of kernels/, for tensors in host memory; as torch.ops.mmquad_kernels has them."""
+def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ops of kernels/ for tensors in host memory, compiled and loaded."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++ to compile the emulated kernels with")
     if tuple(int(n) for n in torch.__version__.split(".")[:2]) < (2, 10):
         pytest.skip("the kernels need torch 2.10 or later")
     folder = tmp_path_factory.mktemp("emulated")
-    includes = [f"-I{path}" for path in [FOLDER / "emulation", SOURCES, *include_paths()]]
+    includes = [f"-I{path}" for path in [TESTS / "emulation", SOURCES, *include_paths()]]
     # Fortified jumps refuse to leave the stack they are on.
     shared = ["-std=c++17", "-O1", "-fPIC", "-U_FORTIFY_SOURCE"]
     flags = [*shared, "-Wall", "-Wno-unknown-pragmas"]
@@ -36,4 +36,10 @@ def emulated_ops(tmp_path_factory: pytest.TempPathFactory):
     parts = [*shared, "-shared", *includes, *binding, "kernels.o", *libraries]
     subprocess.run([compiler, *parts, "-o", "emulated.so"], cwd=folder, check=True)
     torch.ops.load_library(str(folder / "emulated.so"))
+    return folder / "emulated.so"
+
+
+@pytest.fixture
+def emulated_ops(emulated_library: Path):
+    """As torch.ops.mmquad_kernels has them."""
     return torch.ops.mmquad_emulated

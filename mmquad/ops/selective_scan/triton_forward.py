@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 
 from mmquad.ops.selective_scan.triton_tiles import (
+    decay_less_one,
     decay_of,
     offset_of,
     read_rows,
@@ -170,7 +171,7 @@ def combine_chunks(
     for first in range(0, chunks, AHEAD):
         places = ()
         ends = ()
-        decays = ()
+        losses = ()
         for i in tl.static_range(AHEAD):
             chunk = (chunks - 1 - first - i) if REVERSE else (first + i)
             row = sample * chunks + chunk
@@ -179,10 +180,10 @@ def combine_chunks(
             places = places + (place,)
             ends = ends + (tl.load(place, mask=mask, other=0.0),)
             total = tl.load(sums_ptr + row * channels + d, mask=mask, other=0.0)
-            decays = decays + (decay_of(total, rate),)
+            losses = losses + (decay_less_one(total, rate),)
         for i in tl.static_range(AHEAD):
             tl.store(places[i], running, mask=lanes & (first + i < chunks))
-            running = running * decays[i] + ends[i]
+            running += running * losses[i] + ends[i]
 
 
 OUTPUTS_ARGUMENTS = [

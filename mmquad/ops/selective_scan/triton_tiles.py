@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 __all__ = [
+    "decay_less_one",
     "decay_of",
     "offset_of",
     "read_rows",
@@ -49,6 +50,22 @@ def softplus(raw):
 def decay_of(delta, A):
     """``exp(delta A)``."""
     return tl.exp2(delta * (A * LOG2E))
+
+
+@triton.jit
+def decay_less_one(delta, A):
+    """``exp(delta A) - 1``; every digit for decays close to 1, too.
+
+    The difference of 1 and a rounded decay of 1 - 1e-7 has one digit or none: from chunk to chunk
+    of a long sequence the error would add up.
+    """
+    x = delta * (A * LOG2E)
+    p = x * 1.53533619e-4 + 1.33988747e-3
+    p = p * x + 9.61843736e-3
+    p = p * x + 5.55033247e-2
+    p = p * x + 2.40226479e-1
+    p = p * x + 6.93147203e-1
+    return tl.where(tl.abs(x) < 0.5, p * x, tl.exp2(x) - 1.0)
 
 
 @triton.jit

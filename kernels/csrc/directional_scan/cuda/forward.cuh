@@ -31,7 +31,6 @@ __global__ void __launch_bounds__(kMostThreads, kForwardBlocks<States>)
   for (int i = 0; i < s.span; ++i) {
     const int chunk = p.segment * s.span + (Backwards ? s.span - 1 - i : i);
     if (chunk >= s.chunks()) continue;
-    __syncthreads();
     load_tokens(s, p, in.order, s.orders, chunk, tokens);
     __syncthreads();
     for (int j = 0; j < kTilesPerChunk; ++j) {
@@ -77,7 +76,8 @@ __global__ void __launch_bounds__(kMostThreads, kForwardBlocks<States>)
 }
 
 // Phase two, in place: carry[i] becomes what enters segment i. One thread per sequence, state and
-// channel. The decay over a segment is exp(A sum(delta)): a product of its decays loses digits.
+// channel. The decay over a segment is exp(A sum(delta)), of which expm1 keeps every digit: a
+// product of rounded decays that are close to 1 has lost them.
 __global__ void __launch_bounds__(kMostThreads)
     combine_kernel(Sizes s, const float* parameters, float* carry, const float* decay,
                    bool backwards) {
@@ -90,26 +90,26 @@ __global__ void __launch_bounds__(kMostThreads)
   const int64_t sequence = i / s.states;
   if (sequence >= static_cast<int64_t>(s.batch) * s.directions) return;
   const int64_t k = sequence % s.directions;
-  const float A = parameters[(k * s.rows() + 2 + n) * s.channels + channel] * kLog2e;
+  const float A = parameters[(k * s.rows() + 2 + n) * s.channels + channel];
   const float* const sums = decay + sequence * segments * s.channels + channel;
   float* const states = carry + (sequence * segments * s.states + n) * s.channels + channel;
   const int64_t step = static_cast<int64_t>(s.states) * s.channels;
   float entering = 0.0f;
   for (int first = 0; first < segments; first += kAhead) {
-    float local[kAhead], factor[kAhead];
+    float local[kAhead], loss[kAhead];
 #pragma unroll
     for (int j = 0; j < kAhead; ++j) {
       const int g = backwards ? segments - 1 - first - j : first + j;
       const bool exists = first + j < segments;
       local[j] = exists ? states[g * step] : 0.0f;
-      factor[j] = exists ? exp2_fast(sums[static_cast<int64_t>(g) * s.channels] * A) : 0.0f;
+      loss[j] = exists ? expm1f(sums[static_cast<int64_t>(g) * s.channels] * A) : 0.0f;
     }
 #pragma unroll
     for (int j = 0; j < kAhead; ++j) {
       if (first + j >= segments) break;
       const int g = backwards ? segments - 1 - first - j : first + j;
       states[g * step] = entering;
-      entering = factor[j] * entering + local[j];
+      entering += loss[j] * entering + local[j];
     }
   }
 }
@@ -143,7 +143,6 @@ __global__ void __launch_bounds__(kMostThreads, kForwardBlocks<States>)
         if (n < s.states) out.states[state_index(s, p, s.chunks(), chunk, n)] = h[n];
       }
     }
-    __syncthreads();
     load_tokens(s, p, in.order, s.orders, chunk, tokens);
     __syncthreads();
     for (int j = 0; j < kTilesPerChunk; ++j) {

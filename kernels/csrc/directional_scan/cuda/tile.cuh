@@ -52,7 +52,8 @@ MMQUAD_DEVICE float parameter(const Sizes& s, const Place& p, const float* param
   return p.inside ? parameters[index * s.channels + p.channel] : 0.0f;
 }
 
-// The tokens of a chunk; all threads, between two barriers.
+// The tokens of a chunk; a barrier must follow, and precede if tiles of another chunk were read
+// since the last one.
 MMQUAD_DEVICE void load_tokens(
     const Sizes& s, const Place& p, const int64_t* table, int rows, int chunk, int* tokens) {
   const int sample = rows == 1 ? 0 : p.b;

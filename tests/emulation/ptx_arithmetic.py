@@ -1,0 +1,113 @@
+"""What the instructions of PTX compute, over all threads of a block at once."""
+
+import operator
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from ptx_memory import UNSIGNED, DeviceError
+from ptx_program import Instruction
+
+__all__ = ["SIGNED", "Arithmetic", "exp2_rounded"]
+
+SIGNED = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
+COMPARISONS = {name: getattr(operator, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")}
+LOGIC = {"and": operator.and_, "or": operator.or_, "xor": operator.xor, "not": operator.invert}
+
+
+def exp2_rounded(x: np.ndarray) -> np.ndarray:
+    """To the nearest float32; denormal results are flushed."""
+    result = np.exp2(x.astype(np.float64)).astype(np.float32)
+    return np.where(result < np.finfo(np.float32).tiny, np.float32(0), result)
+
+
+class Arithmetic(NamedTuple):
+    """``value`` reads an operand as a type (``s32``, ``f32``, ``pred``, ...)."""
+
+    value: Callable[[str, str], np.ndarray]
+    exp2: Callable[[np.ndarray], np.ndarray]
+
+    def result(self, i: Instruction, sources: list[str]) -> np.ndarray:
+        kind = i.type
+        if i.opcode == "setp":
+            return COMPARISONS[i.modifiers[0]](*(self.value(s, kind) for s in sources))
+        if i.opcode in LOGIC:
+            return LOGIC[i.opcode](*(self.value(s, kind) for s in sources))
+        if i.opcode == "selp":
+            first, second = (self.value(s, kind) for s in sources[:2])
+            return np.where(self.value(sources[2], "pred"), first, second)
+        if i.opcode == "cvt":
+            return self._convert(i.modifiers, sources[0])
+        if i.opcode == "cvta":
+            return self.value(sources[0], kind)
+        if "wide" in i.modifiers:
+            wide = f"{kind[0]}{2 * int(kind[1:])}"
+            a, b = (self.value(s, kind).astype(self.value("0", wide).dtype) for s in sources[:2])
+            return a * b if i.opcode == "mul" else a * b + self.value(sources[2], wide)
+        values = [self.value(s, kind) for s in sources]
+        if kind[0] == "f":
+            return self._compute_float(i, values)
+        return _compute_integer(i, values)
+
+    def _compute_float(self, i: Instruction, values: list[np.ndarray]) -> np.ndarray:
+        if i.opcode == "ex2":
+            return self.exp2(values[0])
+        wide = [v.astype(np.float64) for v in values]
+        exact = {
+            "add": lambda a, b: a + b,
+            "sub": lambda a, b: a - b,
+            "mul": lambda a, b: a * b,
+            "fma": lambda a, b, c: a * b + c,
+            "div": lambda a, b: a / b,
+            "rcp": lambda a: 1 / a,
+            "abs": np.abs,
+            "neg": np.negative,
+            "max": np.fmax,
+            "min": np.fmin,
+        }[i.opcode](*wide)
+        result = exact.astype(np.float32)
+        if "rz" in i.modifiers:
+            too_large = np.abs(result) > np.abs(exact)
+            result = np.where(too_large, np.nextafter(result, np.float32(0)), result)
+        return result
+
+    def _convert(self, modifiers: tuple[str, ...], source: str) -> np.ndarray:
+        to, kind = (m for m in modifiers if m == "bf16" or (m[0] in "usbf" and m[1:].isdigit()))
+        if kind == "bf16":
+            return (self.value(source, "b16").astype(np.uint32) << np.uint32(16)).view(np.float32)
+        if kind == "f16":
+            return self.value(source, "b16").view(np.float16).astype(np.float32)
+        value = self.value(source, kind)
+        if kind == "f32" and "rni" in modifiers:
+            return np.rint(value)
+        if to == "f32" and kind != "f32":
+            return value.astype(np.float32)
+        if "f" in (to[0], kind[0]):
+            raise DeviceError(f"conversion {modifiers} is not known here")
+        return value.astype((SIGNED if kind[0] == "s" else UNSIGNED)[int(to[1:])])
+
+
+def _compute_integer(i: Instruction, values: list[np.ndarray]) -> np.ndarray:
+    a, b, *rest = (*values, values[0])
+    if i.opcode in ("mul", "mad") and "lo" not in i.modifiers:
+        raise DeviceError(f"not known here: {i.text}")
+    if i.opcode in ("div", "rem"):
+        b = np.where(b == 0, b.dtype.type(1), b)
+        quotient = np.abs(a) // np.abs(b) * (np.sign(a) * np.sign(b))
+        return (quotient if i.opcode == "div" else a - quotient * b).astype(a.dtype)
+    if i.opcode == "bfe":
+        width = a.itemsize * 8
+        position, length = b.astype(a.dtype), rest[0].astype(a.dtype)
+        left = a.dtype.type(width) - position - length
+        return a << left >> (left + position)
+    return {
+        "add": lambda: a + b,
+        "sub": lambda: a - b,
+        "mul": lambda: a * b,
+        "mad": lambda: a * b + rest[0],
+        "neg": lambda: -a,
+        "shl": lambda: a << b,
+        "shr": lambda: a >> b,
+        "min": lambda: np.minimum(a, b),
+        "max": lambda: np.maximum(a, b),
+    }[i.opcode]()
