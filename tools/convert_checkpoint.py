@@ -46,7 +46,7 @@ def main() -> None:
         result = convert_file(
             args.source, args.target, arch=args.arch, key=args.key, trust=args.trust
         )
-    except (CheckpointFileError, CheckpointMismatchError) as error:
+    except (CheckpointFileError, CheckpointMismatchError, OSError) as error:
         raise SystemExit(f"\nNothing was written.\n{error}\n") from None
     # anything missing or unexpected would have been an error
     print(f"matched {result.matched} of {result.total}, missing 0, unexpected 0")

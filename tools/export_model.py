@@ -43,6 +43,7 @@ def main() -> None:
         model, _ = build_model(args.config, args.checkpoint)
     except SetupError as error:
         raise SystemExit(f"\nNothing was written.\n{error}\n") from None
+    args.target.parent.mkdir(parents=True, exist_ok=True)
     exported = model if args.classifier else model.get_submodule("backbone")
     image = torch.randn(args.batch, 3, *args.size)
     if args.target.suffix == ".onnx":

@@ -43,7 +43,11 @@ def main() -> None:
     generate, root, num_train, num_val = FORMATS[args.format]
     num_train = num_train if args.num_train is None else args.num_train
     num_val = num_val if args.num_val is None else args.num_val
-    folder = generate(args.root or root, num_train, num_val, args.seed, overwrite=args.overwrite)
+    root = args.root or root
+    try:
+        folder = generate(root, num_train, num_val, args.seed, overwrite=args.overwrite)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"Nothing was generated: {error}") from None
     print(f"{folder}: {num_train} training and {num_val} validation images")
 
 

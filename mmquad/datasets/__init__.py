@@ -1,5 +1,6 @@
 """The small generated data set of geometric shapes, for demonstrations and tests."""
 
+from mmquad.datasets.shape_outlines import SHAPE_CLASSES, SHAPE_PALETTE
 from mmquad.datasets.shapes_ade import (
     SEGMENTATION_CLASSES,
     SEGMENTATION_PALETTE,
@@ -7,14 +8,7 @@ from mmquad.datasets.shapes_ade import (
 )
 from mmquad.datasets.shapes_coco import generate_shapes_coco
 from mmquad.datasets.shapes_imagenet import CLASSIFICATION_CLASSES, generate_shapes_imagenet
-from mmquad.datasets.shapes_scene import (
-    SHAPE_CLASSES,
-    SHAPE_PALETTE,
-    Scene,
-    SceneInstance,
-    SceneParams,
-    draw_scene,
-)
+from mmquad.datasets.shapes_scene import Scene, SceneInstance, SceneParams, draw_scene
 
 __all__ = [
     "CLASSIFICATION_CLASSES",

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 STAMP_NAME = "shapes.json"
 
 
@@ -53,6 +55,48 @@ def build_once(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return root
+
+
+def build_splits(
+    root: str | Path,
+    stamp: dict[str, Any],
+    counts: dict[str, int],
+    seed: int,
+    write_split: Callable[[Path, str, list[np.random.SeedSequence]], None],
+    *,
+    least: int = 1,
+    overwrite: bool = False,
+) -> Path:
+    """:func:`build_once` of a training and a validation split, each image with a seed of its own.
+
+    So image i of a split does not depend on the number of images, and no image is in both.
+
+    Args:
+        root: See :func:`build_once`.
+        stamp: See :func:`build_once`; the numbers of images and the seed are added.
+        counts: Number of images of the training and of the validation split, by their names.
+        seed: Seed of all randomness.
+        write_split: Called with the folder, a split's name and the seeds of its images.
+        least: Fewest images of a split.
+        overwrite: See :func:`build_once`.
+
+    Raises:
+        ValueError: A split has fewer images than ``least``.
+        FileExistsError: See :func:`build_once`.
+    """
+    num_train, num_val = counts.values()
+    if min(num_train, num_val) < least:
+        raise ValueError(
+            f"expected at least {least} images per split, got {num_train=}, {num_val=}"
+        )
+
+    def write(folder: Path) -> None:
+        streams = np.random.SeedSequence(seed).spawn(2)
+        for stream, (split, count) in zip(streams, counts.items(), strict=True):
+            write_split(folder, split, stream.spawn(count))
+
+    stamp = {**stamp, "num_train": num_train, "num_val": num_val, "seed": seed}
+    return build_once(root, stamp, write, overwrite=overwrite)
 
 
 def _is_reusable(root: Path, stamp: dict[str, Any], *, overwrite: bool) -> bool:

@@ -6,16 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmquad.datasets.generated import build_once
+from mmquad.datasets.generated import build_splits
 from mmquad.datasets.image_files import write_jpeg, write_label_map
-from mmquad.datasets.shapes_scene import (
-    BRIGHT_OBJECTS,
-    SHAPE_CLASSES,
-    SHAPE_PALETTE,
-    Scene,
-    SceneParams,
-    draw_scene,
-)
+from mmquad.datasets.shape_outlines import SHAPE_CLASSES, SHAPE_PALETTE
+from mmquad.datasets.shapes_scene import BRIGHT_OBJECTS, Scene, SceneParams, draw_scene
 
 SEGMENTATION_CLASSES = ("background", *SHAPE_CLASSES)
 """Names of the classes; class i has the value i + 1 in the files, as in ADE20K."""
@@ -73,24 +67,21 @@ def generate_shapes_ade(
     Example:
         >>> generate_shapes_ade("data/shapes_ade", num_train=8, num_val=2)  # doctest: +SKIP
     """
-    if num_train < 1 or num_val < 1:
-        raise ValueError(f"expected at least one image per split, got {num_train=}, {num_val=}")
     params = scene_params or SEGMENTATION_PARAMS
-    stamp = {
-        "format": "ade20k",
-        "version": _VERSION,
-        "num_train": num_train,
-        "num_val": num_val,
-        "seed": seed,
-        "scene_params": asdict(params),
-    }
 
-    def write(folder: Path) -> None:
-        streams = np.random.SeedSequence(seed).spawn(2)
-        for stream, split, count in zip(streams, _SPLITS, (num_train, num_val), strict=True):
-            _write_split(folder, split, stream.spawn(count), params)
+    def write_split(folder: Path, split: str, seeds: list[np.random.SeedSequence]) -> None:
+        image_folder, label_folder = folder / "images" / split, folder / "annotations" / split
+        image_folder.mkdir(parents=True)
+        label_folder.mkdir(parents=True)
+        for number, image_seed in enumerate(seeds, start=1):
+            scene = draw_scene(np.random.default_rng(image_seed), params)
+            name = f"ADE_{_SPLITS[split]}_{number:08d}"
+            write_jpeg(image_folder / f"{name}.jpg", scene.image)
+            write_label_map(label_folder / f"{name}.png", label_map(scene))
 
-    return build_once(root, stamp, write, overwrite=overwrite)
+    stamp = {"format": "ade20k", "version": _VERSION, "scene_params": asdict(params)}
+    counts = dict(zip(_SPLITS, (num_train, num_val), strict=True))
+    return build_splits(root, stamp, counts, seed, write_split, overwrite=overwrite)
 
 
 def label_map(scene: Scene) -> np.ndarray:
@@ -102,16 +93,3 @@ def label_map(scene: Scene) -> np.ndarray:
     # only a uniform neighbourhood is free of mixed pixels
     labels[cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)] = 0
     return labels
-
-
-def _write_split(
-    folder: Path, split: str, seeds: list[np.random.SeedSequence], params: SceneParams
-) -> None:
-    image_folder, label_folder = folder / "images" / split, folder / "annotations" / split
-    image_folder.mkdir(parents=True)
-    label_folder.mkdir(parents=True)
-    for number, seed in enumerate(seeds, start=1):
-        scene = draw_scene(np.random.default_rng(seed), params)
-        name = f"ADE_{_SPLITS[split]}_{number:08d}"
-        write_jpeg(image_folder / f"{name}.jpg", scene.image)
-        write_label_map(label_folder / f"{name}.png", label_map(scene))

@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmquad.datasets.coco_masks import mask_to_box, mask_to_polygons, mask_to_rle
-from mmquad.datasets.generated import build_once
+from mmquad.datasets.generated import build_splits
 from mmquad.datasets.image_files import write_jpeg
-from mmquad.datasets.shapes_scene import SHAPE_CLASSES, Scene, SceneParams, draw_scene
+from mmquad.datasets.shape_outlines import SHAPE_CLASSES
+from mmquad.datasets.shapes_scene import Scene, SceneParams, draw_scene
 
 # Raise it with every change that makes the same parameters give other data.
 _VERSION = 1
@@ -54,33 +56,19 @@ def generate_shapes_coco(
     Example:
         >>> generate_shapes_coco("data/shapes_coco", num_train=8, num_val=2)  # doctest: +SKIP
     """
-    if num_train < 1 or num_val < 1:
-        raise ValueError(f"expected at least one image per split, got {num_train=}, {num_val=}")
     params = scene_params or SceneParams()
-    stamp = {
-        "format": "coco",
-        "version": _VERSION,
-        "num_train": num_train,
-        "num_val": num_val,
-        "seed": seed,
-        "scene_params": asdict(params),
-    }
-
-    def write(folder: Path) -> None:
-        streams = np.random.SeedSequence(seed).spawn(2)
-        sizes = {"train": num_train, "val": num_val}
-        (folder / "annotations").mkdir()
-        for stream, (split, num_images) in zip(streams, sizes.items(), strict=True):
-            _write_split(folder, split, stream.spawn(num_images), params)
-
-    return build_once(root, stamp, write, overwrite=overwrite)
+    stamp = {"format": "coco", "version": _VERSION, "scene_params": asdict(params)}
+    counts = {"train": num_train, "val": num_val}
+    write_split = partial(_write_split, params)
+    return build_splits(root, stamp, counts, seed, write_split, overwrite=overwrite)
 
 
 def _write_split(
-    folder: Path, split: str, seeds: list[np.random.SeedSequence], params: SceneParams
+    params: SceneParams, folder: Path, split: str, seeds: list[np.random.SeedSequence]
 ) -> None:
-    image_folder = folder / f"{split}2017"
+    image_folder, label_folder = folder / f"{split}2017", folder / "annotations"
     image_folder.mkdir()
+    label_folder.mkdir(exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, seed in enumerate(seeds, start=_FIRST_IMAGE_ID[split]):
@@ -116,7 +104,7 @@ def _write_split(
         "images": images,
         "annotations": annotations,
     }
-    path = folder / "annotations" / f"instances_{split}2017.json"
+    path = label_folder / f"instances_{split}2017.json"
     path.write_text(json.dumps(content, separators=(",", ":")))
 
 

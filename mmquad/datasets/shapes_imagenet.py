@@ -5,15 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmquad.datasets.generated import build_once
+from mmquad.datasets.generated import build_splits
 from mmquad.datasets.image_files import write_jpeg
-from mmquad.datasets.shapes_scene import (
-    BRIGHT_OBJECTS,
-    SHAPE_CLASSES,
-    Scene,
-    SceneParams,
-    draw_scene,
-)
+from mmquad.datasets.shape_outlines import SHAPE_CLASSES
+from mmquad.datasets.shapes_scene import BRIGHT_OBJECTS, Scene, SceneParams, draw_scene
 
 CLASSIFICATION_CLASSES = tuple(sorted(SHAPE_CLASSES))
 """Names of the classes and their folders; readers number folders in alphabetical order."""
@@ -67,37 +62,22 @@ def generate_shapes_imagenet(
     Example:
         >>> generate_shapes_imagenet("data/shapes_imagenet", 8, 4)  # doctest: +SKIP
     """
-    least = len(SHAPE_CLASSES)
-    if num_train < least or num_val < least:
-        raise ValueError(f"expected {least} images per split, got {num_train=}, {num_val=}")
     params = scene_params or OBJECT_PARAMS
     if params.empty_prob >= 1:
         raise ValueError(f"expected scenes with objects, got {params.empty_prob=}")
-    stamp = {
-        "format": "imagenet",
-        "version": _VERSION,
-        "num_train": num_train,
-        "num_val": num_val,
-        "seed": seed,
-        "scene_params": asdict(params),
-    }
 
-    def write(folder: Path) -> None:
-        streams = np.random.SeedSequence(seed).spawn(2)
-        sizes = {"train": num_train, "val": num_val}
-        for stream, (split, count) in zip(streams, sizes.items(), strict=True):
-            _write_split(folder / split, stream.spawn(count), params)
+    def write_split(folder: Path, split: str, seeds: list[np.random.SeedSequence]) -> None:
+        for name in SHAPE_CLASSES:
+            (folder / split / name).mkdir(parents=True)
+        for number, image_seed in enumerate(seeds):
+            label = number % len(SHAPE_CLASSES)
+            scene = _draw_object(np.random.default_rng(image_seed), params, label)
+            path = folder / split / SHAPE_CLASSES[label] / f"{number + 1:08d}.JPEG"
+            write_jpeg(path, scene.image)
 
-    return build_once(root, stamp, write, overwrite=overwrite)
-
-
-def _write_split(folder: Path, seeds: list[np.random.SeedSequence], params: SceneParams) -> None:
-    for name in SHAPE_CLASSES:
-        (folder / name).mkdir(parents=True)
-    for number, seed in enumerate(seeds):
-        label = number % len(SHAPE_CLASSES)
-        scene = _draw_object(np.random.default_rng(seed), params, label)
-        write_jpeg(folder / SHAPE_CLASSES[label] / f"{number + 1:08d}.JPEG", scene.image)
+    stamp = {"format": "imagenet", "version": _VERSION, "scene_params": asdict(params)}
+    counts, least = {"train": num_train, "val": num_val}, len(SHAPE_CLASSES)
+    return build_splits(root, stamp, counts, seed, write_split, least=least, overwrite=overwrite)
 
 
 def _draw_object(rng: np.random.Generator, params: SceneParams, label: int) -> Scene:

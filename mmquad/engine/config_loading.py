@@ -11,7 +11,9 @@ from mmengine.runner import Runner
 from mmquad.compat import load_config
 from mmquad.engine.errors import SetupError
 
-__all__ = ["read_config"]
+__all__ = ["LIBRARIES", "library_of", "read_config"]
+
+LIBRARIES = ("mmdet", "mmseg", "mmpretrain")
 
 # What is read of a config beside the Runner's arguments.
 _READ_BY_NAME = {
@@ -53,6 +55,21 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     if options:
         _apply(cfg, options)
     return cfg
+
+
+def library_of(cfg: Config) -> str:
+    """The library that runs a config.
+
+    Raises:
+        SetupError: Its ``default_scope`` names none.
+    """
+    scope = cfg.get("default_scope")
+    if scope not in LIBRARIES:
+        raise SetupError(
+            f"The config's default_scope must be one of {', '.join(LIBRARIES)}, got {scope!r}; it "
+            f"names the library that runs {cfg.filename}."
+        )
+    return scope
 
 
 def _apply(cfg: Config, options: Mapping[str, Any]) -> None:

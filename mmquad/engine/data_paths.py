@@ -160,6 +160,8 @@ def check_checkpoints(cfg: Config, *, initial_weights: bool) -> None:
         try:
             check_file(Path(checkpoint))
         except CheckpointFileError as error:
+            if not initial_weights:
+                raise SetupError(f"The checkpoint to test cannot be used: {error}") from error
             leave_out = "" if key == "load_from" else f", or train without: {key[:-11]}=None"
             raise SetupError(
                 f"Checkpoint cannot be used (config key {key}): {error}\n"

@@ -16,7 +16,7 @@ from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.checkpoints.files import read_checkpoint
 from mmquad.checkpoints.loading import fitting_weights
 from mmquad.compat import runner_checkpoint_globals
-from mmquad.engine.config_loading import read_config
+from mmquad.engine.config_loading import library_of, read_config
 from mmquad.engine.damaged_data import image_problem
 from mmquad.engine.errors import SetupError
 
@@ -58,7 +58,7 @@ def make_inferencer(config: str | Path, checkpoint: str | Path, device: str | No
     cfg = read_config(config)
     try:
         content = read_checkpoint(checkpoint, allowed=runner_checkpoint_globals())
-        inferencer = _BUILDERS[cfg.default_scope](cfg, str(checkpoint), device)
+        inferencer = _BUILDERS[library_of(cfg)](cfg, str(checkpoint), device)
         model = inferencer.model
         # Again: where the file has the weights in another place, the host's loading found none.
         model.load_state_dict(fitting_weights(model, content, source=str(checkpoint)))

@@ -16,7 +16,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.engine.config_loading import read_config
+from mmquad.engine.config_loading import library_of, read_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
 from mmquad.engine.damaged_data import check_annotations, explain_unreadable_image
 from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
@@ -170,12 +170,7 @@ def _load(
     launcher: str,
 ) -> Plan:
     cfg = read_config(config, cfg_options)
-    if cfg.get("default_scope") not in TASKS:
-        raise SetupError(
-            f"The config's default_scope must be one of {', '.join(TASKS)}, got "
-            f"{cfg.get('default_scope')!r}; it names the library that runs {config}."
-        )
-    notes = _check_environment(TASKS[cfg.default_scope])
+    notes = _check_environment(TASKS[library_of(cfg)])
     if data_root is not None:
         set_data_root(cfg, data_root)
     cfg.launcher = launcher

@@ -72,7 +72,7 @@ def test_same_arguments_same_bytes_and_nothing_is_overwritten(root, tmp_path):
     assert all((root / f).read_bytes() == (again / f).read_bytes() for f in files)
     with pytest.raises(FileExistsError, match="seed: 0 -> 1"):
         generate_shapes_ade(again, 12, 3, seed=1)
-    with pytest.raises(ValueError, match="at least one image per split"):
+    with pytest.raises(ValueError, match="at least 1 images per split"):
         generate_shapes_ade(tmp_path / "none", 0, 3)
 
 

@@ -134,7 +134,7 @@ def test_other_parameters_need_overwrite(tmp_path):
 
 
 def test_a_split_may_not_be_empty(tmp_path):
-    with pytest.raises(ValueError, match="at least one image per split, got num_train=0"):
+    with pytest.raises(ValueError, match="at least 1 images per split, got num_train=0"):
         generate_shapes_coco(tmp_path / "set", 0, 2)
 
 

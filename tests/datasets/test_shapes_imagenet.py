@@ -51,7 +51,7 @@ def test_mmpretrain_reads_it(root):
 
 
 def test_impossible_arguments_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected 4 images per split"):
+    with pytest.raises(ValueError, match="expected at least 4 images per split"):
         generate_shapes_imagenet(tmp_path / "few", 3, 4)
     with pytest.raises(ValueError, match="expected scenes with objects"):
         generate_shapes_imagenet(tmp_path / "empty", 4, 4, scene_params=SceneParams(empty_prob=1.0))

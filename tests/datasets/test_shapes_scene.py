@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mmquad.datasets import SHAPE_CLASSES, SHAPE_PALETTE, SceneParams, draw_scene
-from mmquad.datasets.shapes_scene import shape_outline
+from mmquad.datasets.shape_outlines import shape_outline
 
 
 def scenes(count: int, params: SceneParams | None = None):

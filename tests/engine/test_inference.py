@@ -65,6 +65,13 @@ def images(tmp_path: Path) -> list[Path]:
     return paths
 
 
+def test_a_config_of_no_library_is_refused(tmp_path: Path):
+    (tmp_path / "config.py").write_text("model = dict()")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "weights.pth")
+    with pytest.raises(SetupError, match=r"default_scope must be one of .* got None.*config\.py"):
+        make_inferencer(tmp_path / "config.py", tmp_path / "weights.pth")
+
+
 def test_weights_may_lie_elsewhere_in_the_file(model_files, tmp_path: Path):
     """The host alone would find none there, and predict with random ones."""
     config, checkpoint = model_files

@@ -167,7 +167,7 @@ def test_missing_config_and_unknown_library(config: str):
 
 def test_test_needs_its_checkpoint_only(config: str):
     missing = {"model.init_cfg": {"type": "Pretrained", "checkpoint": "no.pth"}}
-    with pytest.raises(SetupError, match=r"load_from\): weights\.pth does not exist"):
+    with pytest.raises(SetupError, match=r"to test cannot be used: weights\.pth does not exist"):
         plan_test(config, "weights.pth")
     torch.save({}, "weights.pth")
     assert plan_test(config, "weights.pth", cfg_options=missing).cfg.load_from == "weights.pth"

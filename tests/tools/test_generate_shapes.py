@@ -19,7 +19,7 @@ def test_the_tool_generates_and_overwrites_only_on_demand(tmp_path, monkeypatch,
     assert capsys.readouterr().out == f"{root}: 2 training and 1 validation images\n"
     before = (root / "shapes.json").read_text()
 
-    with pytest.raises(FileExistsError, match="seed: 0 -> 5"):
+    with pytest.raises(SystemExit, match=r"Nothing was generated: .*seed: 0 -> 5"):
         run(monkeypatch, *arguments, "--seed", "5")
     assert (root / "shapes.json").read_text() == before
     run(monkeypatch, *arguments, "--seed", "5", "--overwrite")
