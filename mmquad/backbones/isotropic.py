@@ -105,7 +105,7 @@ class IsotropicBackbone(VisionBackbone):
     def to_output(self, x: Tensor, height: int, width: int) -> Tensor:
         """A map ``[B, C, height, width]``, from what the blocks give."""
         # Necks and CPU RoIAlign expect plain NCHW memory.
-        return x.reshape(x.shape[0], height, width, -1).permute(0, 3, 1, 2).contiguous()
+        return x.reshape(x.shape[0], height, width, x.shape[-1]).permute(0, 3, 1, 2).contiguous()
 
     def embedding_parts(self) -> list[nn.Module]:
         return [self.stem, self.positions]

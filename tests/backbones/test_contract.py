@@ -117,6 +117,13 @@ def loss_and_gradients(model: nn.Module, image: Tensor) -> list[Tensor]:
     return [*outputs, *(p.grad for p in model.parameters())]
 
 
+def test_no_images_give_no_maps(case: Case) -> None:
+    maps = build(case)(torch.randn(0, 3, 64, 64))
+    shapes = [(0, c, h, w) for c, (h, w) in zip(case.channels, case.sizes(64, 64), strict=True)]
+    assert [tuple(y.shape) for y in maps] == shapes
+    sum(y.sum() for y in maps).backward()
+
+
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_maps_of_any_image(case: Case, height: int, width: int) -> None:
     model = build(case).train()

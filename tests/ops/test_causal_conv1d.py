@@ -93,6 +93,14 @@ def test_width_beyond_the_sequence_and_of_one() -> None:
             )
 
 
+def test_empty_batch() -> None:
+    x, weight, bias = make_inputs(0, 5, 8, 4)
+    y = causal_conv1d(x, weight, bias)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == (0, 5, 8)
+    assert weight.grad.eq(0).all()
+
+
 def test_causality() -> None:
     x, weight, bias = (tensor.detach() for tensor in make_inputs(1, 9, 4, 4))
     changed = x.clone()
@@ -140,6 +148,8 @@ def test_errors() -> None:
     x, weight, bias = make_inputs(1, 3, 2, 2)
     with pytest.raises(ValueError, match=r"x must be \[B, L, D\]"):
         causal_conv1d(x[0], weight, bias)
+    with pytest.raises(ValueError, match=r"with L, D >= 1, got \(1, 0, 2\)"):
+        causal_conv1d(x[:, :0], weight, bias)
     with pytest.raises(ValueError, match="squeeze the middle axis"):
         causal_conv1d(x, weight[:, None], bias)
     with pytest.raises(ValueError, match=r"bias must be \[D\]=\(2,\), got \(1,\)"):

@@ -171,3 +171,4 @@ def test_reasons_about_inputs() -> None:
         "D must be a multiple of 8, got 12",
         "W must be 2, 3 or 4, got 5",
     ]
+    assert "needs at least one sample" in package.package_unsupported(x=x[:0], weight=weight)

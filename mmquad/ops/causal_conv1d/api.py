@@ -59,8 +59,8 @@ def causal_conv1d(
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(f"x must be [B, L, D] and not empty, got {tuple(x.shape)}")
+    if x.ndim != 3 or 0 in x.shape[1:]:
+        raise ValueError(f"x must be [B, L, D] with L, D >= 1, got {tuple(x.shape)}")
     channels = x.shape[2]
     if weight.ndim != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
         raise ValueError(

@@ -88,6 +88,8 @@ def package_unsupported(**inputs: Tensor | None) -> list[str]:
         reasons.append(f"runs on cuda, x is on {x.device}")
     if x.dtype == torch.float64:
         reasons.append("computes in float32, x is float64")
+    if x.shape[0] == 0:
+        reasons.append("needs at least one sample")
     if channels % 8:
         reasons.append(f"D must be a multiple of 8, got {channels}")
     if not 2 <= width <= 4:

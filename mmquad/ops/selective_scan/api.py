@@ -34,7 +34,8 @@ def selective_scan(
     state. A drop-in for ``mamba_ssm``'s ``selective_scan_fn`` with real A, arguments by keyword.
 
     The state is kept in float32 (float64 for float64 ``u``), also under autocast, whatever the
-    input dtypes; they may differ from each other.
+    input dtypes; they may differ from each other. Gradients are of first order and in reverse mode:
+    a second derivative is an error, and forward-mode differentiation sees a constant.
 
     Args:
         u: Input ``[B, D, L]``. Token-major memory (a transposed ``[B, L, D]``) avoids a copy.
