@@ -6,8 +6,10 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -17,7 +19,9 @@ from test_mmseg_configs import sample as segmentation_batch
 from torch import nn
 
 from mmquad.compat import load_config
+from mmquad.datasets import SHAPE_CLASSES, generate_shapes_coco
 from mmquad.engine.cpu import replace_sync_bn
+from mmquad.engine.data_paths import set_data_root
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LEAVES = sorted(CONFIGS.glob("*/localmamba/*.py"))
@@ -158,6 +162,20 @@ def test_segmentors_read_what_their_backbones_give(name: str) -> None:
         maps = [torch.zeros(1, c, 4, 4) for c in model.backbone.out_channels]
         neck = build(Config({**load(name), "model": load(name).model.neck})).eval()
         assert [y.shape[2] for y in neck(maps)] == [16, 8, 4, 2]
+
+
+def test_large_scale_jitter_gives_images_and_truth(tmp_path: Path) -> None:
+    cfg = copy.deepcopy(load("mask-rcnn_localvim-tiny_simple-fpn_lsj-25e_coco"))
+    set_data_root(cfg, str(generate_shapes_coco(tmp_path / "shapes", 4, 1)))
+    cfg.train_dataloader.dataset.metainfo = {"classes": SHAPE_CLASSES}
+    init_default_scope("mmdet")
+    np.random.seed(0)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    for item in dataset:
+        assert max(item["inputs"].shape[1:]) <= 1024
+        truth = item["data_samples"].gt_instances
+        assert truth.masks.masks.shape[1:] == item["inputs"].shape[1:]
+        assert len(truth.masks) == len(truth.bboxes)
 
 
 @pytest.mark.parametrize("training", [True, False])
