@@ -1,20 +1,17 @@
 """Check that the installed packages fit each other: `python -m mmquad.environment`.
 
-OpenMMLab comes in two flavours that own the same import names: `onedl` (the maintained forks)
-and `openmmlab` (the originals). pip does not know that they exclude each other, and several
-mismatches surface only as an obscure error in the middle of a run. Each check here names one of
-them and its remedy. Nothing but torch is needed to import this module.
+Several mismatches surface only as an obscure error in the middle of a run. Each check here names
+one of them and its remedy. Nothing but torch is needed to import this module.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,26 +19,8 @@ from typing import Literal
 from packaging.specifiers import SpecifierSet
 
 from mmquad import __version__
+from mmquad.flavours import MODULES, WINDOWS, Installed, flavour, flavour_of, installed
 
-Flavour = Literal["onedl", "openmmlab", "none"]
-
-# Import name -> distribution and the versions of it that mmquad is written for.
-WINDOWS: dict[str, dict[str, tuple[str, str]]] = {
-    "onedl": {
-        "mmengine": ("onedl-mmengine", ">=0.10.12,<0.11"),
-        "mmcv": ("onedl-mmcv", ">=2.3.6,<2.4"),
-        "mmdet": ("onedl-mmdetection", ">=3.5.1,<4"),
-        "mmseg": ("onedl-mmsegmentation", ">=1.4.2,<2"),
-        "mmpretrain": ("onedl-mmpretrain", ">=1.3.6,<2"),
-    },
-    "openmmlab": {
-        "mmengine": ("mmengine", "==0.10.7"),
-        "mmcv": ("mmcv", "==2.1.0"),
-        "mmdet": ("mmdet", "==3.3.0"),
-        "mmseg": ("mmsegmentation", "==1.2.2"),
-        "mmpretrain": ("mmpretrain", "==1.2.0"),
-    },
-}
 TORCH_WINDOW = ">=2.6"
 # What each task imports beyond torch.
 TASKS: dict[str, tuple[str, ...]] = {
@@ -49,7 +28,6 @@ TASKS: dict[str, tuple[str, ...]] = {
     "seg": ("mmengine", "mmcv", "mmseg", "ftfy", "regex"),
     "cls": ("mmengine", "mmcv", "mmpretrain", "torchvision"),
 }
-MODULES = tuple(WINDOWS["onedl"])
 
 
 @dataclass(frozen=True)
@@ -65,70 +43,6 @@ class Problem:
     severity: Literal["error", "warning"]
     what: str
     fix: str
-
-
-@dataclass(frozen=True)
-class Installed:
-    """The package metadata that the checks look at.
-
-    Attributes:
-        owners: Import name -> the distributions that contain it.
-        versions: Distribution -> version.
-    """
-
-    owners: Mapping[str, tuple[str, ...]]
-    versions: Mapping[str, str]
-
-    def owner(self, module: str) -> str | None:
-        """The distribution that `module` comes from; the first one if there are several."""
-        owners = self.owners.get(module, ())
-        return owners[0] if owners else None
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def installed() -> Installed:
-    """Read the metadata of the running environment."""
-    names = {
-        _normalised(distribution.metadata["Name"] or ""): distribution.version
-        for distribution in importlib.metadata.distributions()
-    }
-    owners = {
-        module: {_normalised(name) for name in distributions}
-        for module, distributions in importlib.metadata.packages_distributions().items()
-    }
-    # An editable installation lists none of its modules, so it is recognised by its name.
-    for table in WINDOWS.values():
-        for module, (distribution, _) in table.items():
-            if distribution in names:
-                owners.setdefault(module, set()).add(distribution)
-    return Installed({module: tuple(sorted(o)) for module, o in owners.items()}, names)
-
-
-def _flavour_of(module: str, distribution: str) -> Flavour:
-    for flavour in ("onedl", "openmmlab"):
-        if WINDOWS[flavour][module][0] == distribution:
-            return flavour  # type: ignore[return-value]
-    # mmcv-lite and anything else that provides the module belongs to neither flavour.
-    return "none"
-
-
-def flavour(found: Installed | None = None) -> Flavour:
-    """Which OpenMMLab is installed, judged by the first of its packages that is there.
-
-    Example:
-        >>> flavour(Installed({"mmengine": ("onedl-mmengine",)}, {"onedl-mmengine": "0.10.12"}))
-        'onedl'
-    """
-    found = found or installed()
-    for module in MODULES:
-        for distribution in found.owners.get(module, ()):
-            name = _flavour_of(module, distribution)
-            if name != "none":
-                return name
-    return "none"
 
 
 def import_error(module: str) -> BaseException | None:
@@ -160,7 +74,7 @@ def check_owners(found: Installed) -> Iterable[Problem]:
                 f"`pip uninstall -y {' '.join(owners)}`, then install one of them",
             )
         for distribution in owners:
-            by_flavour.setdefault(_flavour_of(module, distribution), []).append(distribution)
+            by_flavour.setdefault(flavour_of(module, distribution), []).append(distribution)
     by_flavour.pop("none", None)
     if len(by_flavour) > 1:
         onedl, originals = sorted(by_flavour["onedl"]), sorted(by_flavour["openmmlab"])

@@ -6,7 +6,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from mmquad import environment
-from mmquad.environment import Installed, Problem, find_problems, flavour, installed
+from mmquad.environment import Problem, find_problems
+from mmquad.flavours import MODULES, WINDOWS, Installed, flavour, installed
 
 VERSIONS = {
     "onedl": {
@@ -27,9 +28,9 @@ VERSIONS = {
 COMMON = {"torch": "2.11.0+cu130", "torchvision": "0.26.0", "setuptools": "81.0.0"}
 
 
-def metadata(name: str, modules: tuple[str, ...] = environment.MODULES, **owners) -> Installed:
+def metadata(name: str, modules: tuple[str, ...] = MODULES, **owners) -> Installed:
     """The metadata of a complete flavour, with some owners replaced."""
-    table = environment.WINDOWS[name]
+    table = WINDOWS[name]
     found = {module: (table[module][0],) for module in modules}
     others = ("torch", "torchvision", "pycocotools", "ftfy", "regex")
     found.update({module: (module,) for module in others})
@@ -202,6 +203,17 @@ def test_find_problems_runs_every_check(monkeypatch):
         assert part in told
 
 
+def test_metadata_that_an_interrupted_pip_left_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "mmdet").mkdir()
+    remains = tmp_path / "mmdet-3.3.0.dist-info"
+    remains.mkdir()
+    (remains / "RECORD").write_text("mmdet/__init__.py,,\n")
+    before = installed()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed().versions == before.versions
+    assert installed().owner("torch") == "torch"
+
+
 def test_an_unknown_task_is_refused():
     with pytest.raises(ValueError, match=r"task must be one of .*'det'.* got 'depth'"):
         find_problems("depth")
@@ -216,7 +228,7 @@ def test_the_windows_equal_the_extras_of_pyproject():
         for text in (line for group in groups for line in extras[group]):
             requirement = Requirement(text)
             declared[requirement.name] = requirement.specifier
-        for distribution, window in environment.WINDOWS[name].values():
+        for distribution, window in WINDOWS[name].values():
             assert declared[distribution] == Requirement(f"x{window}").specifier
 
 
