@@ -64,10 +64,12 @@ def main() -> None:
                 )
     print(table(rows))
     first, dtype = cases[0], getattr(torch, dtypes[0])
+    failed = {row["implementation"] for row in rows if "error" in row}
     parts = {
         f"{backend}, {mode}": breakdown(first, backend, mode, dtype, arguments.device)
         for mode in MODES
         for backend in backends
+        if backend not in failed
     }
     print(f"\n{first.family}-{first.arch}, batch {first.batch}, {dtypes[0]}, one call:\n")
     print(breakdown_table(parts))

@@ -118,14 +118,15 @@ def test_every_case_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(benchmark, "CPU_CASES", (CASE,))
     monkeypatch.setattr(benchmark_memory, "fresh_process", lambda device: DIRECT)
-    arguments = ["--device", "cpu", "--backends", "chunked", "--repetitions", "1"]
+    arguments = ["--device", "cpu", "--backends", "chunked", "mamba_ssm", "--repetitions", "1"]
     monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments, "--output", str(tmp_path)])
     runpy.run_path(str(TOOL), run_name="__main__")
     printed = capsys.readouterr().out
     assert "| QuadMamba-small | 1 | 32 x 64 | float32 | training step | chunked |" in printed
     assert "| ms | chunked, inference | chunked, training step |" in printed
     report = json.loads((tmp_path / "backbone.json").read_text())
-    assert len(report["rows"]) == 4
+    assert len(report["rows"]) == 6
+    assert [r["implementation"] for r in report["rows"] if "error" in r] == ["mamba_ssm"] * 2
     assert set(report["parts"]["chunked, inference"]) == set(PARTS)
 
     monkeypatch.setattr(sys, "argv", [str(TOOL), "--device", "cpu", "--models", "nothing"])
