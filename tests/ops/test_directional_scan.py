@@ -1,8 +1,6 @@
 """Every backend of the fused op, output and gradients, against its parts under autograd."""
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmquad.analysis.scan_check import uninitialised_memory_is_nan
 from mmquad.ops import directional_scan
 from mmquad.ops.directional_scan import BACKENDS
 from mmquad.ops.directional_scan.layout import Order
@@ -165,16 +164,9 @@ def assert_close(actual: dict, expected: dict, tolerance: float) -> None:
         )
 
 
-@contextmanager
-def uninitialised_memory_is_nan() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    assert torch.utils.deterministic.fill_uninitialized_memory
-    try:
+def test_memory_that_nobody_wrote_is_seen() -> None:
+    with uninitialised_memory_is_nan():
         assert torch.empty(3).isnan().all()
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 @every_backend
