@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.config import Config
 
 from mmquad.engine.data_paths import data_paths
-from mmquad.engine.errors import SetupError
+from mmquad.engine.errors import OneProcessError, SetupError
 
 __all__ = ["annotation_problem", "check_annotations", "damaged_images", "image_problem"]
 
@@ -74,7 +74,7 @@ def explain_unreadable_image(error: Exception, cfg: Config, splits: tuple[str, .
     The decoder's names one file, or none, and comes from a loading process.
 
     Raises:
-        SetupError: The error came from an image, and damaged ones have been found.
+        OneProcessError: The error came from an image, and damaged ones have been found.
     """
     text = str(error)
     if "imdecode" not in text and "failed to load image" not in text:
@@ -84,7 +84,7 @@ def explain_unreadable_image(error: Exception, cfg: Config, splits: tuple[str, .
         return
     listed = "\n".join(f"  {path}: {problem}" for path, problem in damaged[:_LISTED])
     more = f"\n  and {len(damaged) - _LISTED} more" if len(damaged) > _LISTED else ""
-    raise SetupError(
+    raise OneProcessError(
         f"{len(damaged)} images cannot be read:\n{listed}{more}\n"
         "What to do: copy them again or take them out of the data set; then continue with "
         "--resume. Saved checkpoints are untouched."

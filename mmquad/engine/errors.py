@@ -1,13 +1,17 @@
-"""The error of everything that is found wrong before a run starts."""
+"""The errors that end a run with a message instead of a traceback."""
 
 import os
 from typing import NoReturn
 
-__all__ = ["SetupError", "exit_with", "is_first_process"]
+__all__ = ["OneProcessError", "SetupError", "exit_with", "is_first_process"]
 
 
 class SetupError(RuntimeError):
     """A run cannot start; the message says what is wrong and what to do."""
+
+
+class OneProcessError(SetupError):
+    """What one process of a run met, maybe alone: its data differ from those of the others."""
 
 
 def is_first_process() -> bool:
@@ -17,5 +21,6 @@ def is_first_process() -> bool:
 
 
 def exit_with(error: SetupError) -> NoReturn:
-    """End the process with the error's message; of many processes only the first says it."""
-    raise SystemExit(f"\n{error}\n" if is_first_process() else 1) from None
+    """End the process with the error's message; what all processes met only the first says."""
+    speaks = is_first_process() or isinstance(error, OneProcessError)
+    raise SystemExit(f"\n{error}\n" if speaks else 1) from None

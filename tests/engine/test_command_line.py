@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmquad.engine.command_line import add_run_options, run_tool
-from mmquad.engine.errors import SetupError
+from mmquad.engine.errors import OneProcessError, SetupError
 
 
 @pytest.fixture
@@ -57,3 +57,14 @@ def test_one_process_of_many_says_what_is_wrong(parser, monkeypatch, variable: s
         with pytest.raises(SystemExit) as ended:
             call(parser, monkeypatch, "config.py", run=run)
         assert ended.value.code == message
+
+
+def test_a_process_says_what_it_may_have_met_alone(parser, monkeypatch):
+    """A damaged image is in one process's share of the data: no other can say so."""
+
+    def run(plan: object) -> None:
+        raise OneProcessError("1 images cannot be read")
+
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit, match="1 images cannot be read"):
+        call(parser, monkeypatch, "config.py", run=run)

@@ -15,7 +15,7 @@ from torch import nn
 from mmquad.datasets import generate_shapes_coco, generate_shapes_imagenet
 from mmquad.engine.class_check import ClassCheckHook, _check_categories
 from mmquad.engine.damaged_data import annotation_problem, image_problem
-from mmquad.engine.errors import SetupError
+from mmquad.engine.errors import OneProcessError, SetupError
 from mmquad.engine.launch import Plan, plan_training, run_training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -83,7 +83,7 @@ def test_training_on_damaged_images_names_all_of_them(plan: Callable[..., Plan],
     images = sorted((tmp_path / "data/train").rglob("*.JPEG"))
     images[0].write_bytes(b"")
     images[1].write_bytes(images[1].read_bytes()[:200])
-    with pytest.raises(SetupError) as raised:
+    with pytest.raises(OneProcessError) as raised:
         run_training(plan())
     message = str(raised.value)
     assert message.startswith("2 images cannot be read:")
