@@ -29,36 +29,35 @@ Rows<T> rows_by_direction(T* data, const Shape& s) {
   return {data, size, s.batch * size, s.channels};
 }
 
-// Orders are addresses, and rows of results that none of them names would stay unwritten. Looking at
-// all of them costs less than a hundredth of the scan.
+// Orders are addresses, and a row of the result that none of them names would stay unwritten. To
+// look at them costs a nanosecond each, where the scan takes a hundred and more.
 void check_order(const char* name, const Tensor& order, const Shape& s, int64_t sets) {
   check_shape(name, order, {sets, s.directions, s.positions});
   STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long, "mmquad_kernels: ", name, " is int64");
   const int64_t* data = read<int64_t>(order);
   std::atomic<bool> fits{true};
   const auto look = [&](int64_t begin, int64_t end) {
-    std::vector<bool> seen(s.length);
+    std::vector<char> seen(s.length);
     for (int64_t row = begin; row < end; ++row) {
-      const int64_t* tokens = data + row * s.positions;
       seen.assign(s.length, false);
-      int64_t empty = 0;
-      for (int64_t p = 0; p < s.positions && fits; ++p) {
-        const int64_t t = tokens[p];
-        if (t == -1) {
-          ++empty;
-        } else if (t < 0 || t >= s.length || seen[t]) {
-          fits = false;
-        } else {
-          seen[t] = true;
+      int64_t missing = s.length;
+      for (int64_t p = 0; p < s.positions; ++p) {
+        const int64_t t = data[row * s.positions + p];
+        if (t == -1) continue;
+        if (t < 0 || t >= s.length || seen[t]) {
+          missing = -1;
+          break;
         }
+        seen[t] = true;
+        --missing;
       }
-      if (empty != s.positions - s.length) fits = false;
+      if (missing != 0) fits = false;
     }
   };
   const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, s.positions));
   torch::stable::parallel_for(0, sets * s.directions, grain, look);
-  STD_TORCH_CHECK(fits, "mmquad_kernels: each direction of ", name, " must hold every token from 0 to ",
-                  s.length - 1, " once, and -1 at its other positions");
+  STD_TORCH_CHECK(fits, "mmquad_kernels: each direction of ", name, " must hold every token from ",
+                  "0 to ", s.length - 1, " once, and -1 at its other positions");
 }
 
 void check_window(const Tensor& window, const Shape& s, int64_t windows) {
