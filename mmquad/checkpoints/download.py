@@ -58,14 +58,15 @@ def cached_path(url: str) -> Path:
 
 
 def _fetch(url: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Writes beside the file and renames, so that processes may do this at the same time.
         torch.hub.download_url_to_file(url, str(path), progress="RANK" not in os.environ)
     # HTTPException (a server that hangs up) is no OSError.
     except (URLError, OSError, ValueError, HTTPException) as error:
         raise CheckpointFileError(
             f"{url} cannot be fetched: {type(error).__name__}: {error}.\n"
-            "What to do: check the address and the network, or fetch it elsewhere, copy it here "
-            "and name the file."
+            f"What to do: check the address, the network and whether {path.parent} can be written "
+            "(TORCH_HOME names another place), or fetch it elsewhere, copy it here and name the "
+            "file."
         ) from error

@@ -165,10 +165,17 @@ def fitting_weights(
     """Weights of a checkpoint that are all those of a model, with its backbone's settings.
 
     Raises:
-        CheckpointMismatchError: See :func:`check_fit` and :func:`check_settings`.
+        CheckpointMismatchError: See :func:`check_fit` and :func:`check_settings`; or weights are
+            not finite.
     """
     weights = find_state_dict(checkpoint)
     check_fit(model, weights, source=source)
+    spoilt = [name for name, _ in model.named_parameters() if not weights[name].isfinite().all()]
+    if spoilt:
+        raise CheckpointMismatchError(
+            f"{len(spoilt)} entries of {source} hold NaN or infinity, e.g. {spoilt[:3]}: its "
+            "training diverged, or the file is damaged. Take an earlier checkpoint."
+        )
     backbone: Any = getattr(model, "backbone", None)
     if hasattr(backbone, "settings"):
         check_settings(checkpoint, backbone.settings(), source=source)

@@ -128,3 +128,10 @@ def test_file_urls_are_read_in_place(tmp_path: Path):
     torch.save({"weight": torch.ones(2)}, path)
     for source in (path.as_uri(), str(path)):
         assert read_checkpoint_from(source)["weight"].sum() == 2
+
+
+def test_a_cache_that_cannot_be_written_is_said(served, tmp_path: Path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))
+    with pytest.raises(CheckpointFileError, match=r"(?s)NotADirectoryError.*TORCH_HOME"):
+        read_checkpoint_from(f"{served[1]}/weights.pth")

@@ -64,6 +64,13 @@ def test_missing_and_misshapen_weights(weights: dict, options: dict, tta: bool):
         assert part in str(raised.value)
 
 
+def test_weights_of_a_training_that_diverged(weights: dict, options: dict):
+    """They would give the accuracy of one class for all images."""
+    content = weights | {"head.fc.bias": torch.full((4,), torch.nan)}
+    with pytest.raises(SetupError, match=r"1 entries of .* hold NaN or infinity.*head\.fc\.bias"):
+        evaluate(content, options)
+
+
 def test_settings_of_a_converted_file(weights: dict, options: dict):
     content = {"state_dict": weights, "meta": {"settings": {"quadtree": "released"}}}
     with pytest.raises(SetupError, match="quadtree='released' there, 'paper' in this model"):
