@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmquad.analysis.figure_files import write_figure
 from mmquad.search import DirectionLog
 
 __all__ = ["draw_direction_search"]
@@ -40,7 +40,6 @@ def draw_direction_search(
 
     size = (1.2 + 2.1 * columns, 0.6 + 1.75 * rows)
     figure = Figure(figsize=size, dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False)
     if title:
         figure.suptitle(title, fontsize=10)
@@ -72,10 +71,7 @@ def draw_direction_search(
     bar.set_label("weight / even weight", fontsize=8)
     figure.supxlabel("iteration", fontsize=8)
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
-    return path
+    return write_figure(path, figure)
 
 
 def _edges(iterations: np.ndarray) -> np.ndarray:

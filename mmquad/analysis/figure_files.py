@@ -25,7 +25,7 @@ def arrange_panels(panels: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return np.vstack(rows)
 
 
-def write_small_png(path: str | Path, image: np.ndarray, colors: int = 64) -> Path:
+def write_small_png(path: str | Path, image: np.ndarray, colors: int) -> Path:
     """Writes an RGB image, uint8, [H, W, 3], as a PNG with a palette: a third of the bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +34,13 @@ def write_small_png(path: str | Path, image: np.ndarray, colors: int = 64) -> Pa
     return path
 
 
-def write_figure(path: str | Path, figure: Figure, colors: int = 64) -> Path:
-    """Writes a matplotlib figure with :func:`write_small_png`."""
+def write_figure(path: str | Path, figure: Figure, colors: int | None = None) -> Path:
+    """Writes a matplotlib figure as a PNG; lines need a few ``colors`` only, colour maps all."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return write_small_png(path, np.asarray(canvas.buffer_rgba())[..., :3], colors)
+    if colors is not None:
+        canvas.draw()
+        return write_small_png(path, np.asarray(canvas.buffer_rgba())[..., :3], colors)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png")
+    return path

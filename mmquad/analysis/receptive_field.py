@@ -106,7 +106,7 @@ def draw_receptive_fields(fields: Mapping[str, np.ndarray], path: str | Path) ->
     bar.ax.set_yticklabels(["1", "0.001"], fontsize=7)
     bar.ax.minorticks_off()
     bar.set_label("gradient / highest", fontsize=8)
-    return write_figure(path, figure, colors=128)
+    return write_figure(path, figure)
 
 
 def _smooth(field: np.ndarray, side: int = 4) -> np.ndarray:

@@ -97,7 +97,7 @@ def draw_scan_paths(
             panel.set_title(title, fontsize=8, pad=3)
         place = {"transform": row[0].transAxes, "rotation": 90, "ha": "right", "va": "center"}
         row[0].text(-0.06, 0.5, name, fontsize=9, weight="bold", **place)
-    return write_figure(path, figure)
+    return write_figure(path, figure, colors=64)
 
 
 def _draw_path(panel: Axes, order: np.ndarray, height: int, width: int) -> None:

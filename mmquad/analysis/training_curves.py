@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from mmquad.analysis.figure_files import write_figure
 
 Records = dict[int, dict[str, float]]
 
@@ -134,7 +135,6 @@ def draw_training_curves(
 
     num_panels = 2 if metrics else 1
     figure = Figure(figsize=(5.4 * num_panels, 3.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, num_panels, squeeze=False)[0]
     if title:
         figure.suptitle(title)
@@ -146,10 +146,7 @@ def draw_training_curves(
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
-    return path
+    return write_figure(path, figure)
 
 
 def _draw_losses(panel: Axes, log: TrainingLog, losses: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
 from torch import Tensor, nn
 
 from mmquad.analysis.receptive_field import (
@@ -74,3 +75,11 @@ def test_the_picture(tmp_path: Path):
 def test_an_image_is_needed():
     with pytest.raises(ValueError, match="at least one image"):
         effective_receptive_field(Convolution(3), torch.zeros(0, 3, 8, 8))
+
+
+def test_the_colours_are_those_of_the_colour_map(tmp_path: Path):
+    fields = {"a": np.full((40, 40), 1 / 1600)}
+    picture = cv2.imread(str(draw_receptive_fields(fields, tmp_path / "x.png")))[..., ::-1]
+    seen = set(map(tuple, picture.reshape(-1, 3).tolist()))
+    table = (255 * colormaps["magma"](np.arange(256))[:, :3]).round().astype(int).tolist()
+    assert len(seen & set(map(tuple, table))) > 200
