@@ -1,5 +1,7 @@
 """Every backend of the selective scan, outputs and gradients, against the equations in float64."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -227,6 +229,24 @@ def test_a_closed_gate_makes_large_outputs_finite(backend: str) -> None:
     assert y.dtype == torch.float16
     expected = exact * torch.nn.functional.silu(z.float())
     torch.testing.assert_close(y, expected.half(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+@pytest.mark.parametrize("length", [40, 70])
+def test_growing_states(length: int, backend: str) -> None:
+    """The product of all decays is beyond float32; of those since the first input it is not."""
+    u, one = torch.zeros(1, 4, length, requires_grad=True), torch.ones(1, 4, length)
+    late = u + (torch.arange(length) >= length - 5)
+    y, last = selective_scan(
+        *(late, one, torch.full((4, 1), 3.0), one[:, :1], one[:, :1]),
+        return_last_state=True,
+        backend=backend,
+    )
+    powers = torch.tensor([math.exp(3 * n) for n in range(5)])
+    torch.testing.assert_close(last, powers.sum().expand(1, 4, 1))
+    torch.testing.assert_close(y[0, :, -5:], powers.cumsum(0).expand(4, 5))
+    (du,) = torch.autograd.grad(y[..., -1].sum(), u)
+    torch.testing.assert_close(du[0, :, -5:], powers.flip(0).expand(4, 5))
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
