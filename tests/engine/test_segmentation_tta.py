@@ -28,7 +28,7 @@ def data(tmp_path_factory) -> str:
 def checkpoint(data: str, tmp_path: Path, monkeypatch) -> str:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     path = tmp_path / "weights.pth"
-    path.touch()
+    torch.save({}, path)
     model = plan_test(str(DEMO), str(path), data_root=data).cfg.model
     torch.manual_seed(0)
     init_default_scope("mmseg")
