@@ -1,4 +1,4 @@
-"""AdamW as DeiT trains, for Vim: 5 epochs of warm-up, no clipping; leaves set lr and decay."""
+"""AdamW as DeiT trains, for Vim: 5 epochs of warm-up, no clipping; leaves set the weight decay."""
 
 _base_ = "./imagenet_bs1024_adamw.py"
 
