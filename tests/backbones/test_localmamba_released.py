@@ -29,6 +29,14 @@ def leaves(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.requires_grad_() for name, value in weights.items()}
 
 
+def assert_same_outputs_and_go_back(outputs: list[Tensor], expected: list[Tensor]) -> None:
+    upstream = [torch.randn_like(y) for y in outputs]
+    sum((y * g).sum() for y, g in zip(outputs, upstream, strict=True)).backward()
+    sum((y * g).sum() for y, g in zip(expected, upstream, strict=True)).backward()
+    for mine, theirs in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
 def assert_same_gradients(mine: dict, theirs: dict) -> None:
     assert set(mine) == set(theirs)
     for name, expected in theirs.items():
@@ -57,11 +65,7 @@ def test_localvmamba(height: int, width: int, search: bool) -> None:
     detached = {name: value.detach() for name, value in weights.items()}
     model.load_state_dict(convert_localvmamba(detached), strict=True)
     outputs = model(image)
-    upstream = [torch.randn_like(y) for y in outputs]
-    sum((y * g).sum() for y, g in zip(outputs, upstream, strict=True)).backward()
-    sum((y * g).sum() for y, g in zip(expected, upstream, strict=True)).backward()
-    for mine, theirs in zip(outputs, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    assert_same_outputs_and_go_back(outputs, expected)
     gradients = convert_localvmamba({name: value.grad for name, value in weights.items()})
     assert_same_gradients({n: p.grad for n, p in model.named_parameters()}, gradients)
 
@@ -138,11 +142,7 @@ def test_localvim_as_the_backbone_of_the_releases_detectors(
     converted = convert_localvim(detached, out_indices=out_indices, grid=grid)
     model.load_state_dict(converted, strict=True)
     outputs = model(image)
-    upstream = [torch.randn_like(y) for y in outputs]
-    sum((y * g).sum() for y, g in zip(outputs, upstream, strict=True)).backward()
-    sum((y * g).sum() for y, g in zip(expected, upstream, strict=True)).backward()
-    for mine, theirs in zip(outputs, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    assert_same_outputs_and_go_back(outputs, expected)
     gradients = {name: value.grad for name, value in weights.items()}
     assert_same_gradients(
         {n: p.grad for n, p in model.named_parameters()},

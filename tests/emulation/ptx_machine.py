@@ -75,6 +75,7 @@ class _Block:
         self.registers["%ntid.x"] = np.full(launch.threads, launch.threads, np.uint32)
         size = -(-launch.shared_bytes // 4) * 4
         self.shared = Region(SHARED, np.full(size, 0xFF, np.uint8))
+        self.arithmetic = Arithmetic(self.value, launch.exp2)
         self.epoch = 0
         # Where every thread goes on; past the end of the code when it has returned.
         self.places = np.zeros(launch.threads, np.int64)
@@ -165,8 +166,7 @@ class _Block:
             method(instruction, mask)
             return
         target, *sources = instruction.operands
-        values = Arithmetic(self.value, self.launch.exp2)
-        self.assign(target, values.result(instruction, sources), mask)
+        self.assign(target, self.arithmetic.result(instruction, sources), mask)
 
     def _mov(self, i: Instruction, mask: np.ndarray) -> None:
         target, source = i.operands

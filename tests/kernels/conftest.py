@@ -1,5 +1,7 @@
 """The CUDA kernels compiled by the host's compiler, over an emulation of CUDA's threads."""
 
+import dataclasses
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
+
+from mmquad.ops.directional_scan import BACKENDS
 
 TESTS = Path(__file__).parents[1]
 SOURCES = TESTS.parent / "kernels" / "csrc" / "directional_scan" / "cuda"
@@ -43,3 +47,21 @@ def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def emulated_ops(emulated_library: Path):
     """As torch.ops.mmquad_kernels has them."""
     return torch.ops.mmquad_emulated
+
+
+@pytest.fixture
+def cuda_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend of that name, its objection to tensors on the CPU gone."""
+    backend = dataclasses.replace(
+        BACKENDS["cuda"], unavailable=list, unsupported=lambda **inputs: []
+    )
+    monkeypatch.setitem(BACKENDS._by_name, "cuda", backend)
+
+
+@pytest.fixture(scope="session")
+def nvcc() -> str:
+    home = os.environ.get("CUDA_HOME")
+    path = shutil.which("nvcc", path=f"{home}/bin" if home else None)
+    if path is None:
+        pytest.skip("no nvcc on PATH or in CUDA_HOME")
+    return path

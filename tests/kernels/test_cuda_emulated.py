@@ -4,7 +4,6 @@ This proves the equations, the indices and the barriers' places. It says nothing
 memory model, its rounding of exp2, its speed.
 """
 
-import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -14,16 +13,12 @@ import torch
 from cuda_cases import CASES, TOLERANCE, Case, assert_close, make, run
 
 from mmquad.ops import directional_scan
-from mmquad.ops.directional_scan import BACKENDS, cuda
+from mmquad.ops.directional_scan import cuda
 
 
 @pytest.fixture(autouse=True)
-def emulated(emulated_ops, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The backend of that name, its ops replaced and its objection to tensors on the CPU gone."""
-    backend = dataclasses.replace(
-        BACKENDS["cuda"], unavailable=list, unsupported=lambda **inputs: []
-    )
-    monkeypatch.setitem(BACKENDS._by_name, "cuda", backend)
+def emulated(emulated_ops, cuda_on_cpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ops of the backend replaced."""
     monkeypatch.setattr(cuda, "_ops", lambda: emulated_ops)
     # Memory that nobody wrote is NaN.
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)

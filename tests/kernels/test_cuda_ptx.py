@@ -6,10 +6,7 @@ misaligned, or racing with another thread. How ``ex2.approx`` rounds is a device
 """
 
 import ctypes
-import dataclasses
 import itertools
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +20,7 @@ from ptx_machine import Launch
 from ptx_memory import DeviceError, Memory
 from ptx_program import Kernel, parse
 
-from mmquad.ops.directional_scan import BACKENDS, cuda
+from mmquad.ops.directional_scan import cuda
 
 pytestmark = pytest.mark.slow
 
@@ -35,12 +32,8 @@ RUNNER = ctypes.CFUNCTYPE(
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kernel]:
+def kernels(nvcc: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kernel]:
     """Every kernel, compiled for compute capability 9.0."""
-    home = os.environ.get("CUDA_HOME")
-    nvcc = shutil.which("nvcc", path=f"{home}/bin" if home else None)
-    if nvcc is None:
-        pytest.skip("no nvcc on PATH or in CUDA_HOME")
     target = tmp_path_factory.mktemp("ptx") / "launch.ptx"
     command = [nvcc, "-std=c++17", "-O3", "-arch=compute_90", "-ptx", SOURCES / "launch.cu"]
     subprocess.run([*command, "-o", target], check=True)
@@ -95,12 +88,12 @@ class Device:
 
 @pytest.fixture
 def device(
-    emulated_library: Path, emulated_ops, kernels: dict, monkeypatch: pytest.MonkeyPatch
+    emulated_library: Path,
+    emulated_ops,
+    kernels: dict,
+    cuda_on_cpu,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Device]:
-    backend = dataclasses.replace(
-        BACKENDS["cuda"], unavailable=list, unsupported=lambda **inputs: []
-    )
-    monkeypatch.setitem(BACKENDS._by_name, "cuda", backend)
     with Device(emulated_library, emulated_ops, kernels) as device:
         monkeypatch.setattr(cuda, "_ops", lambda: device)
         yield device

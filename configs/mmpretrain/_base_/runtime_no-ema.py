@@ -1,12 +1,7 @@
 """mmpretrain's runtime, with random numbers that survive a resumption and few checkpoints kept."""
 
-_base_ = "mmpretrain::_base_/default_runtime.py"
+_base_ = ["mmpretrain::_base_/default_runtime.py", "../../_base_/training_hooks.py"]
 
-custom_hooks = [
-    dict(type="mmquad.EpochSeedHook"),
-    dict(type="mmquad.ClassCheckHook"),
-    dict(type="mmquad.FiniteGuardHook"),
-]
 default_hooks = dict(
     checkpoint=dict(
         type="mmquad.AtomicCheckpointHook",

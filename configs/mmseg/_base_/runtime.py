@@ -1,9 +1,3 @@
 """mmseg's runtime; the order of the data survives a resumption."""
 
-_base_ = "mmseg::_base_/default_runtime.py"
-
-custom_hooks = [
-    dict(type="mmquad.EpochSeedHook"),
-    dict(type="mmquad.ClassCheckHook"),
-    dict(type="mmquad.FiniteGuardHook"),
-]
+_base_ = ["mmseg::_base_/default_runtime.py", "../../_base_/training_hooks.py"]
