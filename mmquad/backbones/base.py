@@ -1,6 +1,8 @@
 """The contract all backbones of this package keep."""
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ class VisionBackbone(BaseModule):
 
     Args:
         stage_channels: Channels of all stages of the architecture.
+        stage_depths: Blocks of all stages.
         out_indices: Stages whose features are returned; negative ones count from the last.
         frozen_stages: -1: nothing; 0: the stem; n: the stem and the first n stages (with the
             downsampling into them and their output norms) are in eval mode and have no gradient.
@@ -46,6 +49,7 @@ class VisionBackbone(BaseModule):
     def __init__(
         self,
         stage_channels: Sequence[int],
+        stage_depths: Sequence[int],
         out_indices: Sequence[int],
         frozen_stages: int,
         norm_eval: bool,
@@ -58,6 +62,7 @@ class VisionBackbone(BaseModule):
         self.out_channels = tuple(stage_channels[i] for i in self.out_indices)
         if not -1 <= frozen_stages <= stages:
             raise ValueError(f"frozen_stages must be in [-1, {stages}], got {frozen_stages}")
+        self.depths = tuple(stage_depths[: self.num_built_stages])
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
@@ -66,6 +71,37 @@ class VisionBackbone(BaseModule):
     def num_built_stages(self) -> int:
         """Stages the last out index needs."""
         return max(self.out_indices) + 1
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """How deep in the network a parameter is, for learning rates that fall layer by layer.
+
+        As the backbones of mmpretrain define it: what comes before the first block has depth 0, the
+        n blocks of all stages have 1, 2, ..., n, what comes after the backbone has n + 1. A
+        downsampling has the depth of the block after it, an output norm that of the block before.
+
+        Args:
+            param_name: Name of the parameter in the model.
+            prefix: What the names of the backbone's own parameters start with, ``'backbone.'``.
+
+        Returns:
+            The depth, and the number of depths n + 2.
+        """
+        blocks_before = [0, *accumulate(self.depths)]
+        blocks = blocks_before[-1]
+        if not param_name.startswith(prefix):
+            return blocks + 1, blocks + 2
+        name = param_name.removeprefix(prefix)
+        part = re.match(r"(stages\.|downsamples\.|norm)(\d+)\.(\d+)?", name)
+        if part is None:
+            return 0, blocks + 2
+        i = int(part[2])
+        if part[1] == "norm":
+            return blocks_before[i + 1], blocks + 2
+        if part[1] == "downsamples.":
+            return blocks_before[i + 1] + 1, blocks + 2
+        # A stage of one block may be that block itself; then a number is of one of its parts.
+        index = int(part[3]) if self.depths[i] > 1 else 0
+        return blocks_before[i] + 1 + index, blocks + 2
 
     def settings(self) -> dict[str, Any]:
         """Arguments that change the outputs of given weights but the shape of none."""

@@ -42,7 +42,7 @@ class HierarchicalBackbone(VisionBackbone):
         with_cp: bool,
         init_cfg: dict | list[dict] | None,
     ) -> None:
-        super().__init__(dims, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        super().__init__(dims, depths, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
         rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu")
         drop_paths = iter(rates.tolist())
         self.stem = stem

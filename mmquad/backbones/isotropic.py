@@ -1,21 +1,25 @@
 """Backbones of one width and one resolution: what Vim, LocalVim and PlainMamba share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mmquad.backbones.base import VisionBackbone
-from mmquad.layers import ClassToken, GridPositions
+from mmquad.layers import ClassToken, GridPositions, exempt_from_decay
 from mmquad.layers.positions import resize_grid
 
 __all__ = ["IsotropicBackbone", "SequenceBackbone", "stream_norm"]
 
-_NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "rms": partial(nn.RMSNorm, eps=1e-5),  # Mamba's norm: weight only
-    "layer": nn.LayerNorm,
-}
+
+def _rms_norm(dim: int) -> nn.RMSNorm:
+    """Mamba's norm: weight only."""
+    norm = nn.RMSNorm(dim, eps=1e-5)
+    exempt_from_decay(norm, "weight")  # mmengine does not know it for a norm
+    return norm
+
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {"rms": _rms_norm, "layer": nn.LayerNorm}
 
 
 def stream_norm(name: str) -> Callable[[int], nn.Module]:
@@ -71,7 +75,9 @@ class IsotropicBackbone(VisionBackbone):
         with_cp: bool,
         init_cfg: dict | list[dict] | None,
     ) -> None:
-        super().__init__([dim] * depth, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        super().__init__(
+            [dim] * depth, [1] * depth, out_indices, frozen_stages, norm_eval, with_cp, init_cfg
+        )
         rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
         self.stem = stem
         self.positions = GridPositions(dim, grid)

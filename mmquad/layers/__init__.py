@@ -16,7 +16,9 @@ from mmquad.layers.patch import (
 )
 from mmquad.layers.positions import ClassToken, GridPositions
 from mmquad.layers.rotary import rotate_grid
+from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.layers.snake_mixer import SnakeMixer
+from mmquad.layers.weight_decay import exempt_from_decay, exempt_parameters
 
 __all__ = [
     "MLP",
@@ -36,6 +38,9 @@ __all__ = [
     "PatchMerging",
     "QuadMixer",
     "ScanMixer",
+    "SelectiveSSM",
     "SnakeMixer",
+    "exempt_from_decay",
+    "exempt_parameters",
     "rotate_grid",
 ]

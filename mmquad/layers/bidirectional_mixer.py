@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmquad.layers.selective_ssm import SelectiveSSM
+from mmquad.layers.weight_decay import exempt_from_decay
 from mmquad.ops import causal_conv1d
 
 __all__ = ["BidirectionalMixer", "SequenceMixer"]
@@ -34,6 +35,7 @@ class SequenceMixer(nn.Module):
         self.in_proj = nn.Linear(dim, 2 * inner_dim, bias=False)
         self.conv_weight = nn.Parameter(torch.empty(directions, inner_dim, conv_size))
         self.conv_bias = nn.Parameter(torch.empty(directions, inner_dim))
+        exempt_from_decay(self, "conv_bias")  # optimizers know a bias by its one axis
         self.act = nn.SiLU()
         self.ssm = SelectiveSSM(inner_dim, d_state, dt_rank, directions)
         self.out_proj = nn.Linear(inner_dim, dim, bias=False)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmquad.layers.weight_decay import exempt_from_decay
+
 __all__ = ["ClassToken", "GridPositions", "resize_grid"]
 
 
@@ -22,6 +24,7 @@ class GridPositions(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.empty(1, *grid, dim))
         nn.init.trunc_normal_(self.table, std=0.02)
+        exempt_from_decay(self, "table")
 
     def forward(self, x: Tensor) -> Tensor:
         return x + resize_grid(self.table, x.shape[1], x.shape[2])
@@ -42,6 +45,7 @@ class ClassToken(nn.Module):
         self.position = nn.Parameter(torch.empty(1, 1, dim))
         nn.init.trunc_normal_(self.token, std=0.02)
         nn.init.trunc_normal_(self.position, std=0.02)
+        exempt_from_decay(self, "token", "position")
 
     def insert(self, x: Tensor) -> Tensor:
         """Tokens ``[B, L, C]`` -> ``[B, L + 1, C]``, the class token at ``L // 2``."""

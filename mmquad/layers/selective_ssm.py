@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmquad.layers.weight_decay import exempt_from_decay
 from mmquad.ops import directional_scan, selective_scan
 
 __all__ = ["SelectiveSSM"]
@@ -16,9 +17,6 @@ DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4
 
 class SelectiveSSM(nn.Module):
     """Projections to (dt, B, C) and the selective scan, independently for each direction.
-
-    Parameters that must not decay are named so that configs can tell: ``A_log``, ``D_skip``,
-    ``dt_bias``.
 
     Args:
         dim: Inner channels D.
@@ -35,6 +33,7 @@ class SelectiveSSM(nn.Module):
         self.dt_bias = nn.Parameter(torch.empty(directions, dim))
         self.A_log = nn.Parameter(torch.empty(directions, dim, d_state))
         self.D_skip = nn.Parameter(torch.empty(directions, dim))
+        exempt_from_decay(self, "dt_bias", "A_log", "D_skip")
         self.reset_parameters()
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmquad.layers.patch import conv_channels_last
 from mmquad.layers.selective_ssm import SelectiveSSM
+from mmquad.layers.weight_decay import exempt_from_decay
 from mmquad.ops.tokens import gather_tokens, merge_tokens
 from mmquad.scans import SnakeScan
 from mmquad.scans.snake import NUM_MOVES
@@ -53,6 +54,7 @@ class SnakeMixer(nn.Module):
         self.ssm = SelectiveSSM(inner_dim, d_state, dt_rank, directions=1)
         self.direction_B = nn.Parameter(torch.empty(NUM_MOVES, d_state))
         nn.init.trunc_normal_(self.direction_B, std=0.02)
+        exempt_from_decay(self, "direction_B")
         self.out_proj = nn.Linear(inner_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
