@@ -177,8 +177,8 @@ def compile_directional_scan(
         torch.zeros(directions, channels),
     )
     sets = 2 if windows else 1
-    order = torch.arange(length).expand(sets, directions, length)
-    window = torch.zeros(length, dtype=torch.int64) if windows else None
+    order = torch.arange(length, dtype=torch.int32).expand(sets, directions, length)
+    window = torch.zeros(length, dtype=torch.int32) if windows else None
     weight = torch.zeros(batch, 4) if windows else None
     tables = Order(order, order, window, weight)
     chunks = -(-length // chunk_length(length))

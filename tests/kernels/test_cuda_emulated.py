@@ -48,6 +48,16 @@ def test_equals_the_reference(case: Case, threads: int, monkeypatch: pytest.Monk
     assert_close(actual, expected_of(case, torch.float32), TOLERANCE[torch.float32])
 
 
+@pytest.mark.parametrize("case", [CASES[2], CASES[5]], ids=str)
+def test_tables_of_both_widths(case: Case) -> None:
+    sample = make(case, torch.float32)
+    runs = []
+    for dtype in (torch.int32, torch.int64):
+        tables = {name: table.to(dtype) for name, table in sample.tables.items()}
+        runs.append(run(sample._replace(tables=tables), case, "cuda"))
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", [CASES[2], CASES[5]], ids=str)
 def test_narrow_tokens(case: Case, dtype: torch.dtype) -> None:
@@ -111,7 +121,7 @@ def test_nothing_to_compute_launches_nothing() -> None:
     [
         (lambda a: {**a, "z": a["z"][..., 1:].contiguous()}, "z has a wrong shape"),
         (lambda a: {**a, "x": a["x"].double()}, "x must be float32, float16 or bfloat16"),
-        (lambda a: {**a, "order": a["order"].int()}, "order has a wrong"),
+        (lambda a: {**a, "order": a["order"].long()}, "order has a wrong"),
         (lambda a: {**a, "width": 48}, "wrong width or span"),
         (lambda a: {**a, "carry": a["carry"][:, :1]}, "carry has a wrong shape"),
         (lambda a: {**a, "states": 17}, "takes up to 16 states"),
@@ -123,7 +133,7 @@ def test_the_op_checks_what_it_is_given(emulated_ops, change: Callable, message:
         "x": torch.zeros(batch, length, channels),
         "z": torch.zeros(batch, length, k * 4),
         "parameters": torch.zeros(k, 5, channels),
-        "order": torch.arange(length).repeat(1, k, 1),
+        "order": torch.arange(length, dtype=torch.int32).repeat(1, k, 1),
         "states": 1,
         "width": 32,
         "span": 1,

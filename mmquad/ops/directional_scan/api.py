@@ -54,8 +54,9 @@ def directional_scan(
         dt_bias: ``[K, D]``.
         A: ``[K, D, N]``, negative for a decaying state.
         D_skip: ``[K, D]``.
-        order: Token read at each position, int64, ``[1, K, P]`` or ``[2, K, L]``.
-        inverse: Position at which each token is read, int64, ``[1, K, L]`` or ``[2, K, L]``.
+        order: Token read at each position, ``[1, K, P]`` or ``[2, K, L]``. Like the other tables
+            int32, half the bytes to read, or int64, which each call converts.
+        inverse: Position at which each token is read, ``[1, K, L]`` or ``[2, K, L]``.
         window: With two orders, the window of every token, ``[L]``.
         weight: With two orders, 1 for windows read finely and 0 for others, ``[B, Q]``.
         merge: Sum over the directions; False returns each one's result, fixed orders only.
@@ -130,10 +131,11 @@ def _check(
             )
         if tensor.device != x.device:
             raise ValueError(f"{name} must be on {x.device} like x, got {tensor.device}")
-        is_table = name in ("order", "inverse", "window")
-        if tensor.dtype != torch.int64 if is_table else not tensor.is_floating_point():
-            kind = "int64" if is_table else "real and floating point"
-            raise ValueError(f"{name} must be {kind}, got {tensor.dtype}")
+        if name in ("order", "inverse", "window"):
+            if tensor.dtype not in (torch.int32, torch.int64):
+                raise ValueError(f"{name} must be int32 or int64, got {tensor.dtype}")
+        elif not tensor.is_floating_point():
+            raise ValueError(f"{name} must be real and floating point, got {tensor.dtype}")
     if not x.is_floating_point():
         raise ValueError(f"x must be real and floating point, got {x.dtype}")
     if min(s[1:]) < 1:

@@ -238,5 +238,5 @@ def _window_gradient(
     read_finely = (tables.weight > 0.5)[:, window]
     signed = torch.where(read_finely, scores, -scores)
     # Sums of large terms that cancel: in float64.
-    member = F.one_hot(window.flatten(), tables.weight.shape[1]).double()
+    member = F.one_hot(window.flatten().long(), tables.weight.shape[1]).double()
     return (signed.flatten(1).double() @ member).to(scores.dtype)

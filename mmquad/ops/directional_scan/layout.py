@@ -1,10 +1,11 @@
 """Which token each direction reads at each position, and the sizes everything else follows from.
 
-Tables are int64: ``order[s, k, p]`` is the token that direction k reads at position p and
+Tables are int32: ``order[s, k, p]`` is the token that direction k reads at position p and
 ``inverse[s, k, t]`` the position at which it reads token t. One set (S = 1) serves every sample
 alike; it may have more positions than tokens, P > L, and -1 where a direction reads nothing. Two
 sets (S = 2, coarse and fine) are chosen between per sample and window; both give a window the same
-positions, so that the mixture is a permutation again (:mod:`mmquad.ops.tokens`), and P = L.
+positions, so that the mixture is a permutation again (:mod:`mmquad.ops.tokens`), and P = L. Users
+may give int64, which :func:`narrow_tables` converts before any backend sees it.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["COARSE", "FINE", "Order", "Sizes", "mixed_inverse", "mixed_order", "sizes_of"]
+__all__ = [
+    "COARSE",
+    "FINE",
+    "Order",
+    "Sizes",
+    "mixed_inverse",
+    "mixed_order",
+    "narrow_tables",
+    "sizes_of",
+]
 
 COARSE, FINE = 0, 1
 
@@ -53,6 +63,14 @@ def sizes_of(x: Tensor, dt_weight: Tensor, A: Tensor, order: Tensor) -> Sizes:
     batch, length, channels = x.shape
     positions, states, ranks = order.shape[2], A.shape[2], dt_weight.shape[2]
     return Sizes(batch, length, positions, channels, A.shape[0], states, ranks)
+
+
+def narrow_tables(
+    order: Tensor, inverse: Tensor, window: Tensor | None, weight: Tensor | None
+) -> Order:
+    """The tables of a call in int32, as every backend takes them."""
+    narrow_window = None if window is None else window.to(torch.int32)
+    return Order(order.to(torch.int32), inverse.to(torch.int32), narrow_window, weight)
 
 
 def mixed_order(tables: Order) -> Tensor:

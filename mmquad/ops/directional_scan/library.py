@@ -23,7 +23,7 @@ from mmquad.ops.directional_scan.cuda import (
     cuda_unavailable,
     cuda_unsupported,
 )
-from mmquad.ops.directional_scan.layout import Order, sizes_of
+from mmquad.ops.directional_scan.layout import narrow_tables, sizes_of
 from mmquad.ops.directional_scan.native import (
     native_backward,
     native_forward,
@@ -212,7 +212,7 @@ def directional_scan_op(
     """``y`` in the accumulation dtype, and the states that the gradient needs."""
     if x.device.type == "cpu" and backend == "chunked":
         suggest_native()
-    tables = Order(order, inverse, window, weight)
+    tables = narrow_tables(order, inverse, window, weight)
     states = _saved_states(x, dt_weight, A, order, backend, save_states)
     with torch.autocast(x.device.type, enabled=False):
         inputs = _widened(backend, x, z, dt_weight, dt_bias, A, D_skip)
@@ -257,7 +257,7 @@ def directional_scan_backward_op(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the first six inputs and of ``weight`` (empty without one), contiguous."""
-    tables = Order(order, inverse, window, weight)
+    tables = narrow_tables(order, inverse, window, weight)
     with torch.autocast(x.device.type, enabled=False):
         inputs = _widened(backend, x, z, dt_weight, dt_bias, A, D_skip)
         upstream = dy.to(accumulation_dtype(x)).contiguous()

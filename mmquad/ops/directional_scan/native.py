@@ -67,7 +67,7 @@ def native_backward(
     apart = _too_few(batch * slots, sizes)
     if apart:
         slots = slots_for(batch * directions, sizes.channels)
-    orders = window = torch.empty(0, dtype=torch.long)
+    orders = window = torch.empty(0, dtype=torch.int32)
     windows = 0
     if tables.window is not None and tables.weight is not None:
         orders, window, windows = tables.order, tables.window, tables.weight.shape[1]

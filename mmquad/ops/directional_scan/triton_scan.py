@@ -163,9 +163,11 @@ def _dweight(choice: Tensor, dz: Tensor, z: Tensor, tables: Order) -> Tensor:
     assert tables.window is not None
     assert tables.weight is not None
     batch, directions = choice.shape[:2]
-    rival = _rivals(tables).gather(2, mixed_inverse(tables).expand(batch, -1, -1))  # [B, K, L]
+    rival = _rivals(tables).gather(
+        2, mixed_inverse(tables).long().expand(batch, -1, -1)
+    )  # [B, K, L]
     per_direction = z.unflatten(2, (directions, -1)).transpose(1, 2)  # [B, K, L, C]
-    index = rival[..., None].expand_as(per_direction)
+    index = rival.long()[..., None].expand_as(per_direction)
     gain = dz.unflatten(2, (directions, -1)).transpose(1, 2) * (
         per_direction - per_direction.gather(2, index)
     )

@@ -250,7 +250,7 @@ def gradients(
                 tl.store(dstep + offset_of(token, dstep_row), draw, mask=mask)
                 if WINDOWED:
                     position = start + t
-                    rival = tl.load(rivals + position, mask=position < stop, other=-1).to(tl.int32)
+                    rival = tl.load(rivals + position, mask=position < stop, other=-1)
                     known = lanes & (rival >= 0)
                     x_rival = tl.load(x + offset_of(rival, x_row), mask=known, other=0.0)
                     dy_rival = tl.load(dy + offset_of(rival, dy_row), mask=known, other=0.0)

@@ -76,7 +76,7 @@ class ScanProblem:
         bias: ``[K, D]``.
         A: ``[K, N, D]``.
         skip: ``[K, D]``.
-        order: Token at each position, int64, ``[1 or B, K, P]``; None: as they lie.
+        order: Token at each position, int32, ``[1 or B, K, P]``; None: as they lie.
         batch: Samples.
         length: Tokens L.
         softplus: Whether steps pass through it.

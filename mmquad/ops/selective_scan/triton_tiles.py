@@ -83,7 +83,7 @@ def read_tokens(
         position = start + ((TILE - 1 - t) if REVERSE else t)
         inside = position < stop
         if ORDERED:
-            token = tl.load(order + position, mask=inside, other=-1).to(tl.int32)
+            token = tl.load(order + position, mask=inside, other=-1)
         else:
             token = tl.where(inside, position, -1)
         tokens = tokens + (token,)

@@ -33,8 +33,8 @@ Rows<T> rows_by_direction(T* data, const Shape& s) {
 // look at them costs a nanosecond each, where the scan takes a hundred and more.
 void check_order(const char* name, const Tensor& order, const Shape& s, int64_t sets) {
   check_shape(name, order, {sets, s.directions, s.positions});
-  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Long, "mmquad_kernels: ", name, " is int64");
-  const int64_t* data = read<int64_t>(order);
+  STD_TORCH_CHECK(order.scalar_type() == ScalarType::Int, "mmquad_kernels: ", name, " is int32");
+  const int32_t* data = read<int32_t>(order);
   std::atomic<bool> fits{true};
   const auto look = [&](int64_t begin, int64_t end) {
     std::vector<char> seen(s.length);
@@ -62,8 +62,8 @@ void check_order(const char* name, const Tensor& order, const Shape& s, int64_t 
 
 void check_window(const Tensor& window, const Shape& s, int64_t windows) {
   check_shape("window", window, {s.length});
-  STD_TORCH_CHECK(window.scalar_type() == ScalarType::Long, "mmquad_kernels: window is int64");
-  const int64_t* data = read<int64_t>(window);
+  STD_TORCH_CHECK(window.scalar_type() == ScalarType::Int, "mmquad_kernels: window is int32");
+  const int32_t* data = read<int32_t>(window);
   for (int64_t t = 0; t < s.length; ++t) {
     STD_TORCH_CHECK(data[t] >= 0 && data[t] < windows, "mmquad_kernels: window must be from 0 to ",
                     windows - 1, ", got ", data[t]);
@@ -94,7 +94,7 @@ Inputs<X, T> inputs_of(const Tensor& x, const Tensor& z, const Tensor& dt_weight
   in.dt_bias = read<T>(dt_bias);
   in.A = read<T>(A);
   in.skip = read<T>(skip);
-  in.order = read<int64_t>(order);
+  in.order = read<int32_t>(order);
   in.softplus = true;
   return in;
 }
@@ -158,8 +158,8 @@ void directional_scan_backward(Tensor dy, Tensor x, Tensor z, Tensor dt_weight, 
     Gradients<T> grad{};
     grad.dy = merged ? shared_rows(read<T>(dy), s) : rows_by_sample(read<T>(dy), s);
     grad.states = read<T>(states);
-    grad.orders = windows > 0 ? read<int64_t>(orders) : nullptr;
-    grad.window = windows > 0 ? read<int64_t>(window) : nullptr;
+    grad.orders = windows > 0 ? read<int32_t>(orders) : nullptr;
+    grad.window = windows > 0 ? read<int32_t>(window) : nullptr;
     grad.windows = windows;
     grad.slots = slots;
     grad.dx = together ? shared_rows(write<T>(dx), s) : rows_by_direction(write<T>(dx), s);

@@ -112,12 +112,12 @@ MMQUAD_DEVICE float state_gradient(
 MMQUAD_DEVICE float choice_score(
     const Sizes& s, const Place& p, const Inputs& in, const Gradients& grad, const int* tile,
     int position, const TileValues& v, const float (&dx)[kTile]) {
-  const int64_t* rivals =
+  const int32_t* rivals =
       grad.rival + (static_cast<int64_t>(p.b) * s.directions + p.k) * s.positions + position;
   int rival[kTile];
 #pragma unroll
   for (int t = 0; t < kTile; ++t) {
-    rival[t] = tile[t] < 0 ? kEmpty : static_cast<int>(rivals[t]);
+    rival[t] = tile[t] < 0 ? kEmpty : rivals[t];
   }
   float other_x[kTile], other_dy[kTile], score[kTile];
   load_x(s, p, in, rival, other_x);

@@ -108,7 +108,7 @@ Problem problem_of(const Tensor& x, const Tensor& z, const Tensor& parameters, c
            token_type(x),
            floats_of("z", z, x, {s.batch, s.length, int64_t{s.directions} * s.columns()}),
            floats_of("parameters", parameters, x, {s.directions, s.rows(), s.channels}),
-           data_of<int64_t>("order", order, x, ScalarType::Long,
+           data_of<int32_t>("order", order, x, ScalarType::Int,
                             {s.orders, s.directions, s.positions})}};
 }
 
@@ -171,7 +171,7 @@ void directional_scan_backward(Tensor dy, Tensor x, Tensor z, Tensor parameters,
       floats_of("carry", carry, x, {s.batch, s.directions, s.segments(), s.states, s.channels}),
       floats_of("decay", decay, x, {s.batch, s.directions, s.segments(), s.channels})};
   if (windows) {
-    grad.rival = data_of<int64_t>("rival", rival, x, ScalarType::Long,
+    grad.rival = data_of<int32_t>("rival", rival, x, ScalarType::Int,
                                   {s.batch, s.directions, s.positions});
     grad.scores =
         floats_of("scores", scores, x, {s.slabs(), s.batch, s.directions, s.positions});

@@ -53,7 +53,7 @@ struct Inputs {
   TokenType type;
   const float* z;           // [B, L, K, C]
   const float* parameters;  // [K, 2 + N + R, D]
-  const int64_t* order;     // [1 or B, K, P], -1 at empty positions
+  const int32_t* order;     // [1 or B, K, P], -1 at empty positions
 };
 
 // The states of all chunks are wanted for the gradient only: null otherwise. `carry` and `decay`
@@ -72,7 +72,7 @@ struct Gradients {
   const float* dy;  // in the shape of y
   bool merge;
   const float* states;   // [B, K, chunks, N, D]
-  const int64_t* rival;  // [B, K, P], the token that would be read otherwise; null: no windows
+  const int32_t* rival;  // [B, K, P], the token that would be read otherwise; null: no windows
   float* dx;             // [B, L, D]
   float* dz;             // [slabs, B, L, K, C]
   float* dparameters;    // [B, K, segments, 2 + N + R, D]

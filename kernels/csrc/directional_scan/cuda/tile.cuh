@@ -55,13 +55,13 @@ MMQUAD_DEVICE float parameter(const Sizes& s, const Place& p, const float* param
 // The tokens of a chunk; a barrier must follow, and precede if tiles of another chunk were read
 // since the last one.
 MMQUAD_DEVICE void load_tokens(
-    const Sizes& s, const Place& p, const int64_t* table, int rows, int chunk, int* tokens) {
+    const Sizes& s, const Place& p, const int32_t* table, int rows, int chunk, int* tokens) {
   const int sample = rows == 1 ? 0 : p.b;
-  const int64_t* order =
+  const int32_t* order =
       table + (static_cast<int64_t>(sample) * s.directions + p.k) * s.positions;
   for (int i = static_cast<int>(threadIdx.x); i < kChunk; i += s.width) {
     const int position = chunk * kChunk + i;
-    tokens[i] = position < s.positions ? static_cast<int>(order[position]) : kBeyond;
+    tokens[i] = position < s.positions ? order[position] : kBeyond;
   }
 }
 

@@ -57,7 +57,7 @@ struct Inputs {
   const T* dt_bias;      // [K, D] or null
   const T* A;            // [K, D, N]
   const T* skip;         // [K, D] or null
-  const int64_t* order;  // [1 or B, K, P], -1 at empty positions; null: tokens as they lie
+  const int32_t* order;  // [1 or B, K, P], -1 at empty positions; null: tokens as they lie
   bool softplus;
 };
 
@@ -75,8 +75,8 @@ struct Gradients {
   Rows<const T> dy;
   const T* states;        // [B, K, chunks, N, D]
   const T* dlast;         // [B, K, N, D] or null
-  const int64_t* orders;  // [2, K, L], coarse and fine; null: no windows
-  const int64_t* window;  // [L]
+  const int32_t* orders;  // [2, K, L], coarse and fine; null: no windows
+  const int32_t* window;  // [L]
   int64_t windows, slots;
   Rows<T> dx;
   Rows<T> draw;   // of Inputs::raw
