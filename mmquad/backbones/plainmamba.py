@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmquad.backbones.base import init_linear, named_setting
 from mmquad.backbones.isotropic import IsotropicBackbone
-from mmquad.layers import DeepPatchEmbed, MixerBlock, SnakeMixer
+from mmquad.layers import DeepPatchEmbed, DepthwiseConv2d, MixerBlock, SnakeMixer
 from mmquad.layers.patch import conv_channels_last
 from mmquad.registry import MODELS
 
@@ -75,7 +75,7 @@ class DepthwiseLayer(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
+        self.conv = DepthwiseConv2d(dim, 3, bias=False)
         self.norm = nn.BatchNorm2d(dim)
         self.act = nn.GELU()
 

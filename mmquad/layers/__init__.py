@@ -2,6 +2,7 @@
 
 from mmquad.layers.bidirectional_mixer import BidirectionalMixer
 from mmquad.layers.block import MixerBlock
+from mmquad.layers.depthwise import DepthwiseConv2d
 from mmquad.layers.drop_path import DropPath
 from mmquad.layers.local_attention import DirectionAttention, DirectionSearch
 from mmquad.layers.local_mixers import LocalMapMixer, LocalSequenceMixer
@@ -27,6 +28,7 @@ __all__ = [
     "ConvDownsample",
     "ConvStem",
     "DeepPatchEmbed",
+    "DepthwiseConv2d",
     "DirectionAttention",
     "DirectionSearch",
     "DropPath",

@@ -5,6 +5,7 @@ The families differ in the order tokens are read, so a mixer receives its scan a
 
 from torch import Tensor, nn
 
+from mmquad.layers.depthwise import DepthwiseConv2d
 from mmquad.layers.patch import conv_channels_last
 from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.layers.window_selector import WindowSelector
@@ -44,7 +45,7 @@ class ScanMixer(nn.Module):
         self.scan = scan
         self.gate = gate
         self.in_proj = nn.Linear(dim, inner_dim * (2 if gate else 1), bias=False)
-        self.conv = nn.Conv2d(inner_dim, inner_dim, 3, padding=1, groups=inner_dim, bias=conv_bias)
+        self.conv = DepthwiseConv2d(inner_dim, 3, bias=conv_bias)
         self.act = nn.SiLU()
         self.ssm = SelectiveSSM(inner_dim, d_state, dt_rank, scan.directions)
         self.norm = nn.LayerNorm(inner_dim)

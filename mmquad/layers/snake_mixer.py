@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mmquad.layers.depthwise import DepthwiseConv2d
 from mmquad.layers.patch import conv_channels_last
 from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.layers.weight_decay import exempt_from_decay
@@ -47,9 +48,7 @@ class SnakeMixer(nn.Module):
         self.double_dt_bias = double_dt_bias
         self.raster_parameters = raster_parameters
         self.in_proj = nn.Linear(dim, 2 * inner_dim)
-        self.conv = nn.Conv2d(
-            inner_dim, inner_dim, conv_size, padding=conv_size // 2, groups=inner_dim
-        )
+        self.conv = DepthwiseConv2d(inner_dim, conv_size)
         self.act = nn.SiLU()
         self.ssm = SelectiveSSM(inner_dim, d_state, dt_rank, directions=1)
         self.direction_B = nn.Parameter(torch.empty(NUM_MOVES, d_state))

@@ -146,7 +146,11 @@ def write_searched_config(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    inherited = os.path.relpath(Path(base).resolve(), path.parent.resolve())
+    inherited = os.path.relpath(base, path.parent)
+    # Of `link/..` mmengine takes the folder of the link in one place, and that of its target in
+    # another; where they differ only an absolute path is both.
+    if (path.parent / inherited).resolve() != Path(base).resolve():
+        inherited = os.path.abspath(base)
     lines = "".join(f'            "{names}",\n' for names in directions)
     path.write_text(
         f'"""{Path(base).stem}, with searched directions.\n\nFound by {source}.\n"""\n\n'

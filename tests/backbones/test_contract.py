@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cotangents import project
 from mmengine.model import ExponentialMovingAverage
 from torch import Tensor, nn
 
@@ -112,8 +113,7 @@ def loss_and_gradients(model: nn.Module, image: Tensor) -> list[Tensor]:
     model.zero_grad()
     torch.manual_seed(1)
     outputs = model(image)
-    generator = torch.Generator().manual_seed(2)
-    sum((y * torch.randn(y.shape, generator=generator)).sum() for y in outputs).backward()
+    project(outputs).backward()
     return [*outputs, *(p.grad for p in model.parameters())]
 
 
@@ -121,7 +121,7 @@ def test_no_images_give_no_maps(case: Case) -> None:
     maps = build(case)(torch.randn(0, 3, 64, 64))
     shapes = [(0, c, h, w) for c, (h, w) in zip(case.channels, case.sizes(64, 64), strict=True)]
     assert [tuple(y.shape) for y in maps] == shapes
-    sum(y.sum() for y in maps).backward()
+    project(maps).backward()
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -134,7 +134,7 @@ def test_maps_of_any_image(case: Case, height: int, width: int) -> None:
     assert [tuple(y.shape[:2]) for y in outputs] == [(2, c) for c in case.channels]
     assert [tuple(y.shape[2:]) for y in outputs] == case.sizes(height, width)
     assert all(y.is_contiguous() and y.isfinite().all() for y in outputs)
-    sum(y.square().sum() for y in outputs).backward()
+    project(outputs).backward()
     assert image.grad.isfinite().all()
 
 
@@ -172,9 +172,20 @@ def test_invalid_out_indices(case: Case, out_indices: tuple[int, ...]) -> None:
 def test_every_parameter_gets_a_gradient(case: Case, out_indices: tuple[int, ...]) -> None:
     """Needed by distributed training with ``find_unused_parameters=False``."""
     model = build(case, out_indices=out_indices).train()
-    sum(y.square().sum() for y in model(torch.randn(2, 3, 64, 64))).backward()
+    project(model(torch.randn(2, 3, 64, 64))).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+@pytest.mark.parametrize("size", [(33, 47), (1, 1)])
+def test_gradients_lie_in_memory_as_their_parameters(
+    case: Case, size: tuple[int, int], in_channels: int
+) -> None:
+    """Otherwise DistributedDataParallel warns, and copies them at every step."""
+    model = build(case, in_channels=in_channels).train()
+    project(model(torch.randn(2, in_channels, *size))).backward()
+    assert [n for n, p in model.named_parameters() if p.grad.stride() != p.stride()] == []
 
 
 @pytest.mark.parametrize("frozen_stages", range(-1, 5))
@@ -194,7 +205,7 @@ def test_frozen_stages(case: Case, frozen_stages: int) -> None:
         assert all(p.requires_grad != frozen for p in module.parameters()), name
     trainable = [p for p in model.parameters() if p.requires_grad]
     if trainable:
-        sum(y.sum() for y in model(torch.randn(1, 3, 32, 32))).backward()
+        project(model(torch.randn(1, 3, 32, 32))).backward()
     assert all((p.grad is None) != p.requires_grad for p in model.parameters())
     assert not model.eval().training
 
@@ -239,7 +250,7 @@ def test_checkpointing_recomputes_blocks(case: Case) -> None:
     calls = []
     block = next(m for m in model.stages[2].modules() if hasattr(m, "mixer"))
     block.register_forward_pre_hook(lambda *_: calls.append(1))
-    sum(y.sum() for y in model(torch.randn(1, 3, 32, 32))).backward()
+    project(model(torch.randn(1, 3, 32, 32))).backward()
     assert len(calls) == 2
 
 
@@ -304,7 +315,7 @@ def test_autocast(case: Case) -> None:
     model = build(case).train()
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(torch.randn(2, 3, 33, 47))
-    sum(y.float().square().sum() for y in outputs).backward()
+    project(y.float() for y in outputs).backward()
     assert all(y.isfinite().all() for y in outputs)
     assert all(p.grad.isfinite().all() and p.grad.dtype == p.dtype for p in model.parameters())
 

@@ -2,12 +2,15 @@
 
 import os
 import socket
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from cotangents import project, random_cotangents
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -129,7 +132,7 @@ def test_samples_choose_differently(size: tuple[int, int], quadtree: str) -> Non
     model = force_choices(QuadMamba(SMALL, out_indices=(0, 1), quadtree=quadtree)).train()
     images = torch.randn(1, 3, *size).expand(batch, -1, -1, -1)
     outputs = model(images)
-    sum(y.square().sum() for y in outputs).backward()
+    project(outputs).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
     if min(size) > 8:
         assert not torch.equal(outputs[0][0], outputs[0][1]), "another choice, another output"
@@ -140,8 +143,9 @@ def test_samples_choose_differently(size: tuple[int, int], quadtree: str) -> Non
         torch.testing.assert_close(alone[0], together[0], rtol=1e-3, atol=1e-4)
 
 
-def _gradients(model: nn.Module, images: Tensor) -> list[Tensor]:
-    sum(y.square().mean() for y in model(images)).backward()
+def _gradients(model: nn.Module, images: Tensor, upstream: Sequence[Tensor]) -> list[Tensor]:
+    """Of the mean over images of the inner products of outputs and ``upstream``."""
+    torch.autograd.backward(model(images), [g / len(images) for g in upstream])
     return [p.grad.clone() for p in model.parameters()]
 
 
@@ -149,28 +153,40 @@ def _train_one_step(rank: int, world_size: int, port: int, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=world_size)
-    state, images = torch.load(Path(folder, "inputs.pth"), weights_only=True)
-    model = QuadMamba(SMALL).eval()
+    state, images, upstream = torch.load(Path(folder, "inputs.pth"), weights_only=True)
+    model = QuadMamba(SMALL).double().eval()
     model.load_state_dict(state)
-    gradients = _gradients(DistributedDataParallel(model), images.chunk(world_size)[rank])
+    images, *upstream = (part.chunk(world_size)[rank] for part in (images, *upstream))
+    # A gradient of other strides than its bucket is copied at every step; torch warns of it.
+    warnings.simplefilter("error", UserWarning)
+    gradients = _gradients(DistributedDataParallel(model), images, upstream)
     if rank == 0:
         torch.save(gradients, Path(folder, "gradients.pth"))
     dist.destroy_process_group()
 
 
 def test_distributed_gradients_equal_those_of_one_process(tmp_path: Path) -> None:
-    """Two gloo processes, two images each, without ``find_unused_parameters``."""
+    """Two gloo processes, two images each, without ``find_unused_parameters``.
+
+    In float64: the gradient of a score's bias is a difference of nearly equal sums.
+    """
     torch.manual_seed(0)
-    model = QuadMamba(SMALL).eval()  # evaluation draws no noise; gradients are those of training
-    images = torch.randn(4, 3, 40, 56)
-    torch.save((model.state_dict(), images), tmp_path / "inputs.pth")
+    # evaluation draws no noise; gradients are those of training
+    model = QuadMamba(SMALL).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # so that no gradient is next to nothing
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    images = torch.randn(4, 3, 40, 56, dtype=torch.float64)
+    upstream = random_cotangents(model(images))
+    torch.save((model.state_dict(), images, upstream), tmp_path / "inputs.pth")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     mp.spawn(_train_one_step, (2, port, str(tmp_path)), nprocs=2)
     distributed = torch.load(tmp_path / "gradients.pth", weights_only=True)
-    expected = _gradients(model, images)
+    expected = _gradients(model, images, upstream)
     for (name, _), mine, theirs in zip(
         model.named_parameters(), distributed, expected, strict=True
     ):
-        assert (mine - theirs).norm() <= 1e-4 * theirs.norm() + 1e-8, name
+        assert theirs.norm() > 1e-5, name
+        assert (mine - theirs).norm() <= 1e-9 * theirs.norm(), name

@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
+sys.path.append(str(Path(__file__).parents[1] / "common"))
+from cotangents import random_cotangents
+
 from mmquad.backbones import QuadMamba
 from mmquad.layers import MixerBlock
 
@@ -23,16 +26,27 @@ IMAGES = 8
 
 
 class Regressor(BaseModel):
-    """No random numbers in its forward pass, and a loss that is a mean over images."""
+    """No random numbers in its forward pass, and a loss that is a mean over images.
+
+    Of layer-normed maps all means are constant; their products with fixed random maps are not.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         arch = {"dim": 8, "depths": (1, 1), "ssm_ratio": 1.0, "quad_stages": ()}
         self.backbone = QuadMamba(arch, out_indices=(0, 1))
+        with torch.no_grad():
+            for parameter in self.backbone.parameters():  # so that every gradient is worth a step
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        shapes = ((8, 8, 8), (16, 4, 4))  # of the outputs for images of 32 x 32
+        for i, upstream in enumerate(random_cotangents([torch.empty(s) for s in shapes])):
+            self.register_buffer(f"upstream{i}", upstream, persistent=False)
 
     def forward(self, inputs: Tensor, mode: str = "tensor") -> dict[str, Tensor]:
         outputs = self.backbone(inputs)
-        self.last_loss = torch.stack([(y.float() - 1).square().mean() for y in outputs]).sum()
+        upstreams = (self.upstream0, self.upstream1)
+        products = [(y.float() * g).sum(1).mean() for y, g in zip(outputs, upstreams, strict=True)]
+        self.last_loss = torch.stack(products).sum()
         return {"loss": self.last_loss}
 
 

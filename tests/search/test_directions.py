@@ -174,13 +174,30 @@ def test_tool_exports_a_config_that_builds(tmp_path: Path, monkeypatch, capsys) 
 
 
 def test_exported_config_is_tidy(tmp_path: Path) -> None:
-    path = write_searched_config(tmp_path / "a.py", ROOT / "b.py", ["h v", "w2 w7"], "a test")
+    found, base = tmp_path / "found" / "deeper" / "a.py", tmp_path / "configs" / "b.py"
+    path = write_searched_config(found, base, ["h v", "w2 w7"], "a test")
     assert path.read_text() == (
         '"""b, with searched directions.\n\nFound by a test.\n"""\n\n'
-        f'_base_ = "{Path(*[".."] * len(tmp_path.parts[1:]), *ROOT.parts[1:], "b.py")}"\n\n'
+        '_base_ = "../../configs/b.py"\n\n'
         "model = dict(\n    backbone=dict(\n        directions=[\n"
         '            "h v",\n            "w2 w7",\n        ],\n    ),\n)\n'
     )
+
+
+def test_exported_config_finds_its_base_from_a_linked_folder(tmp_path: Path) -> None:
+    """Work dirs often lie on another disk."""
+    base = tmp_path / "configs" / "b.py"
+    disk = tmp_path / "far" / "away" / "disk"
+    for folder in (base.parent, disk):
+        folder.mkdir(parents=True)
+    base.write_text("model = dict(backbone=dict(depth=1))\n")
+    link = tmp_path / "work dirs"
+    link.symlink_to(disk)
+    for into, original in ((link, base), (disk, base), (tmp_path, link / "c.py")):
+        original.write_text(base.read_text())
+        path = write_searched_config(into / "a.py", original, ["h v"], "a test")
+        backbone = Config.fromfile(path).model.backbone
+        assert backbone == {"depth": 1, "directions": ["h v"]}
 
 
 def test_picture_has_a_panel_per_layer(tmp_path: Path) -> None:
