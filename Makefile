@@ -21,7 +21,7 @@ RUNS  = import sys; sys.exit(sys.version_info < (3, 8))
 START = $(or $(shell for p in $(PYTHON) python3 python3.11 python3.12 python3.10; do \
 	env -u PYTHONHOME "$$p" -c "$(RUNS)" 2>/dev/null && echo "$$p" && break; done),\
 	$(error No Python found: install Python 3.10, 3.11 or 3.12, or set PYTHON=/path/to/python))
-SETUP = $(START) tools/setup_env.py
+SETUP = $(START) setup/setup_env.py
 
 .PHONY: help demo test lint bench benchmodels env doctor clean
 
@@ -29,7 +29,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: env  ## Set up, then train and picture a small model
-	@PATH="$(VENV)/bin:$$PATH" PYTHON=python bash tools/demo.sh $(TASK) $(ARGS)
+	@PATH="$(VENV)/bin:$$PATH" PYTHON=python bash tools/demo/demo.sh $(TASK) $(ARGS)
 
 test: env  ## Set up, then run the tests
 	@"$(VENV)/bin/python" -m pytest $(ARGS)
@@ -38,10 +38,10 @@ lint: env  ## Check style and types
 	@PATH="$(VENV)/bin:$$PATH" && ruff check . && ruff format --check . && mypy
 
 bench: env  ## Time scan layers on every backend: tables, JSON, plot
-	@"$(VENV)/bin/python" tools/benchmark_scan.py $(ARGS)
+	@"$(VENV)/bin/python" -m benchmarks.benchmark_scan $(ARGS)
 
 benchmodels: env  ## Time whole backbones, and what their time goes into
-	@"$(VENV)/bin/python" tools/benchmark_backbone.py $(ARGS)
+	@"$(VENV)/bin/python" -m benchmarks.benchmark_backbone $(ARGS)
 
 env:  ## Create or update the environment
 	@$(SETUP) --flavour "$(FLAVOUR)" --python "$(PYTHON)" --torch "$(TORCH)"

@@ -27,22 +27,22 @@ MODELS = Registry(
     scope="mmquad",
     locations=["mmquad.backbones", "mmquad.necks"],
 )
-HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="mmquad", locations=["mmquad.engine"])
+HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="mmquad", locations=["mmquad.hooks"])
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope="mmquad", locations=["mmquad.datasets"]
 )
 FUNCTIONS = Registry(
-    "function", parent=MMENGINE_FUNCTIONS, scope="mmquad", locations=["mmquad.engine"]
+    "function", parent=MMENGINE_FUNCTIONS, scope="mmquad", locations=["mmquad.hooks"]
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optim_wrapper_constructor",
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     scope="mmquad",
-    locations=["mmquad.engine"],
+    locations=["mmquad.optim"],
 )
 OPTIM_WRAPPERS = Registry(
     "optim_wrapper",
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope="mmquad",
-    locations=["mmquad.engine"],
+    locations=["mmquad.optim"],
 )

@@ -12,17 +12,42 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mmquad"
 
-# What each part may import besides the standard library and itself.
-MAY_IMPORT = {
+# What each part may import of this package besides itself; the parts stand in an order in which
+# everything named has come before, so there is no circle.
+MAY_IMPORT_OF_OURS = {
+    "errors": (),
+    "flavours": (),
+    "compat": (),
+    "registry": (),
+    "ops": (),
+    "scans": ("ops",),
+    "layers": ("ops", "scans"),
+    "checkpoints": (),
+    "backbones": ("ops", "scans", "layers", "checkpoints", "compat", "registry"),
+    "necks": ("registry",),
+    "datasets": ("registry",),
+    "search": ("scans", "layers"),
+    "releases": ("backbones", "checkpoints", "compat"),
+    "analysis": ("ops", "scans", "layers", "backbones", "search", "datasets"),
+    "optim": ("backbones", "registry"),
+    "checks": ("checkpoints", "errors"),
+    "hooks": ("backbones", "checkpoints", "search", "analysis", "errors", "registry"),
+    "environment": ("flavours",),
+    "info": ("ops", "environment"),
+    "engine": ("checkpoints", "checks", "compat", "environment", "errors"),
+    "inference": ("engine", "checks", "analysis", "checkpoints", "compat", "errors"),
+    "export": ("ops", "layers", "backbones"),
+}
+# What the lower parts may import of others; the rest may use the host libraries.
+MAY_IMPORT_OF_OTHERS = {
     "ops": {"torch", "triton"},
-    "scans": {"torch", "mmquad.ops"},
-    "layers": {"torch", "mmquad.ops", "mmquad.scans"},
+    "scans": {"torch"},
+    "layers": {"torch"},
     "checkpoints": {"torch", "numpy"},
-    "backbones": {
-        *("torch", "mmengine", "mmquad.registry", "mmquad.compat", "mmquad.checkpoints"),
-        *("mmquad.ops", "mmquad.scans", "mmquad.layers"),
-    },
-    "necks": {"torch", "mmquad.registry"},
+    "backbones": {"torch", "mmengine"},
+    "necks": {"torch"},
+    "releases": {"torch", "yaml"},
+    "errors": set(),
 }
 # Commands of the package itself; everything else reports through return values, logs and errors.
 COMMANDS = {"environment.py", "info.py"}
@@ -50,17 +75,63 @@ def relative(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
-@pytest.mark.parametrize("path", modules(*MAY_IMPORT), ids=relative)
-def test_layers_import_only_what_lies_below(path: Path) -> None:
-    part = path.relative_to(PACKAGE).parts[0]
-    allowed = {*MAY_IMPORT[part], f"mmquad.{part}"}
-    foreign = [
-        name
-        for name in imported_modules(ast.parse(path.read_text()), path)
-        if name.split(".")[0] not in sys.stdlib_module_names
-        and not any(is_part_of(name, each) for each in allowed)
-    ]
-    assert foreign == [], f"{relative(path)} may import {sorted(allowed)}"
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in modules(".") if p != PACKAGE / "__init__.py"], ids=relative
+)
+def test_imports_point_one_way(path: Path) -> None:
+    part = part_of(path)
+    ours = {"mmquad.__version__", *(f"mmquad.{each}" for each in (part, *MAY_IMPORT_OF_OURS[part]))}
+    foreign = []
+    for name in imported_modules(ast.parse(path.read_text()), path):
+        library = name.split(".")[0]
+        if library == "mmquad":
+            allowed = name == "mmquad" or any(is_part_of(name, each) for each in ours)
+        else:
+            others = MAY_IMPORT_OF_OTHERS.get(part)
+            allowed = library in sys.stdlib_module_names or others is None or library in others
+        if not allowed:
+            foreign.append(name)
+    assert foreign == [], f"{relative(path)} may import {sorted(ours)}"
+
+
+def test_the_parts_are_listed_in_an_order_without_circles() -> None:
+    parts = [part_of(path) for path in modules(".") if path != PACKAGE / "__init__.py"]
+    assert set(parts) == set(MAY_IMPORT_OF_OURS)
+    before: set[str] = set()
+    for part, allowed in MAY_IMPORT_OF_OURS.items():
+        assert set(allowed) <= before, part
+        before.add(part)
+
+
+PARTS = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
+
+
+@pytest.mark.parametrize("folder", PARTS, ids=relative)
+def test_every_folder_says_what_lives_in_it(folder: Path) -> None:
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
+
+
+def test_importing_a_part_loads_no_heavy_library() -> None:
+    """These take a second or more to import; what needs one imports it where it is used."""
+    names = [".".join(("mmquad", *folder.relative_to(PACKAGE).parts)) for folder in PARTS]
+    done = run_python(
+        "import importlib, os, sys, torch\n"
+        "heavy = 'matplotlib mmcv mmdet mmseg mmpretrain onnx onnxruntime scipy'.split()\n"
+        f"for name in {names}:\n"
+        "    if os.fork() == 0:\n"  # each part on its own, torch imported once
+        "        importlib.import_module(name)\n"
+        "        loaded = [each for each in heavy if each in sys.modules]\n"
+        "        print(name, *loaded, flush=True) if loaded else None\n"
+        "        os._exit(0)\n"
+        "    assert os.wait()[1] == 0, name\n",
+        warnings="ignore",  # those of the host libraries
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("path", modules("."), ids=relative)
@@ -74,10 +145,9 @@ def test_no_prints_grab_bags_or_bare_excepts(path: Path) -> None:
             assert node.type is not None, f"line {node.lineno}: bare except"
 
 
-def run_python(code: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=600
-    )
+def run_python(code: str, warnings: str = "error") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", warnings, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def test_importing_the_ops_needs_torch_only_and_changes_nothing() -> None:

@@ -41,7 +41,7 @@ def anchors(page: Path) -> set[str]:
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Shell commands of the page's bash blocks and of its indented ones, as words."""
-    indented = r"^    +((?:python|bash|make|tools/|pytest) ?.+(?:\\\n.+)*)"
+    indented = r"^    +((?:python|bash|make|tools/|benchmarks/|pytest) ?.+(?:\\\n.+)*)"
     found = blocks(page, "bash") + re.findall(indented, page.read_text(), re.MULTILINE)
     for line in "\n".join(found).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
@@ -79,14 +79,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 @cache
 def sources() -> str:
     """All code that reads environment variables."""
-    files = (path for part in ("mmquad", "tools", "kernels") for path in (ROOT / part).rglob("*"))
+    files = (
+        path
+        for part in ("mmquad", "tools", "benchmarks", "setup", "kernels")
+        for path in (ROOT / part).rglob("*")
+    )
     return "".join(p.read_text() for p in files if p.suffix in (".py", ".sh", ".cpp", ".h"))
 
 
 @each_page
 def test_files_and_variables_exist(page: Path) -> None:
     text = page.read_text()
-    named = re.findall(r"(?<![\w/.])(?:tools|configs|docs|kernels|mmquad|tests)/[\w./-]*\w", text)
+    named = re.findall(
+        r"(?<![\w/.])(?:tools|configs|docs|kernels|mmquad|tests|benchmarks|setup)/[\w./-]*\w", text
+    )
     missing = {name for name in named if not (ROOT / name).exists()}
     assert missing <= {"mmquad/wheels"}  # of the user's cache
     assert all(name in sources() for name in re.findall(r"MMQUAD_\w+", text))
@@ -103,8 +109,12 @@ def test_commands_have_their_tools_and_options(page: Path) -> None:
             given = {word.partition("=")[0] for word in words[2:]}
             assert given <= variables, words
         elif words[0] == "-m":
-            assert importlib.util.find_spec(words[1]), words
-        elif words[0].startswith("tools/"):
+            found = importlib.util.find_spec(words[1])
+            assert found, words
+            if words[1].startswith("benchmarks."):
+                known = options(Path(str(found.origin)))
+                assert {word for word in words if word.startswith("--")} <= known, words
+        elif words[0].startswith(("tools/", "benchmarks/")):
             known = options(ROOT / words[0])
             assert {word for word in words if word.startswith("--")} <= known, words
         elif words[0] == "pytest":

@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
+from mmquad.analysis.zoo import read_metafiles, zoo_pages
 from mmquad.compat import load_config
-from mmquad.engine.zoo import read_metafiles, zoo_pages
 
 ROOT = Path(__file__).parents[1]
 METAFILES = read_metafiles(ROOT)
@@ -71,7 +71,7 @@ def test_tables_are_up_to_date(monkeypatch, capsys):
     for path, text in pages.items():
         assert path.read_text() == text
         assert text.count("\n| [") == text.count("](", text.index("| --- |"))
-    tool = ROOT / "tools" / "generate_zoo_tables.py"
+    tool = ROOT / "tools" / "misc" / "generate_zoo_tables.py"
     monkeypatch.setattr(sys, "argv", [tool.name, "--check"])
     runpy.run_path(str(tool), run_name="__main__")
     assert capsys.readouterr().out == "all up to date\n"

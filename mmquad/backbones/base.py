@@ -37,7 +37,7 @@ class VisionBackbone(BaseModule):
         with_cp: Recompute blocks in the backward pass instead of keeping their activations.
         init_cfg: mmengine's. With ``type='Pretrained'`` the weights must fit entirely: only
             ``norm{i}`` of intermediate stages may be missing, since classifiers have none. A file
-            that says which settings its weights need (``tools/convert_checkpoint.py`` writes it)
+            that says which settings its weights need (:mod:`mmquad.releases.convert` writes it)
             must agree with :meth:`settings`, unless ``ignore_settings=True`` is given too.
     """
 

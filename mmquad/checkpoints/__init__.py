@@ -1,4 +1,7 @@
-"""Foreign checkpoints as pure state-dict conversions, and strict loading."""
+"""Opens checkpoint files that may be damaged, and loads their weights strictly.
+
+Imports torch and numpy only.
+"""
 
 from mmquad.checkpoints.files import CheckpointFileError, file_sha256, read_checkpoint
 from mmquad.checkpoints.loading import (
@@ -8,14 +11,12 @@ from mmquad.checkpoints.loading import (
     extract_state_dict,
     load_strict,
 )
-from mmquad.checkpoints.quadmamba import convert_quadmamba
 
 __all__ = [
     "CheckpointFileError",
     "CheckpointMismatchError",
     "check_fit",
     "check_settings",
-    "convert_quadmamba",
     "extract_state_dict",
     "file_sha256",
     "load_strict",

@@ -76,7 +76,7 @@ def read_checkpoint(
                 "Opening them runs code that the file's author chose, with your rights: it can read"
                 ", change and send away all you can.\n"
                 "What to do: only if you trust where the file comes from, open it with trust=True "
-                "(tools/convert_checkpoint.py --trust)."
+                "(tools/model_converters/convert_checkpoint.py --trust)."
             ) from error
         raise CheckpointFileError(
             f"{path} is damaged or no file of torch.save: {type(error).__name__}: "

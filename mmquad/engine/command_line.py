@@ -8,8 +8,8 @@ from typing import Any
 from mmengine.config import DictAction
 
 from mmquad.engine.cpu import end_cpu_process
-from mmquad.engine.errors import SetupError, exit_with
 from mmquad.engine.launch import Plan
+from mmquad.errors import SetupError, exit_with
 
 __all__ = ["add_run_options", "run_tool"]
 

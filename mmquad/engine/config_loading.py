@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmquad.compat import load_config
-from mmquad.engine.errors import SetupError
+from mmquad.errors import SetupError
 
 __all__ = ["LIBRARIES", "library_of", "read_config"]
 

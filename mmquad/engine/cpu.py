@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
-from mmquad.engine.errors import SetupError
+from mmquad.errors import SetupError
 
 __all__ = [
     "adapt_config_to_cpu",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from mmquad.engine.data_paths import datasets
-from mmquad.engine.errors import SetupError
+from mmquad.checks.data_paths import datasets
+from mmquad.errors import SetupError
 
 __all__ = ["add_result_file", "add_tta", "add_visualization"]
 

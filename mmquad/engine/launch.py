@@ -16,15 +16,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
+from mmquad.checks.damaged_data import check_annotations, explain_unreadable_image
+from mmquad.checks.data_paths import check_checkpoints, check_data, set_data_root
 from mmquad.engine.config_loading import library_of, read_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
-from mmquad.engine.damaged_data import check_annotations, explain_unreadable_image
-from mmquad.engine.data_paths import check_checkpoints, check_data, set_data_root
-from mmquad.engine.errors import SetupError
 from mmquad.engine.evaluation import add_result_file, add_tta, add_visualization
 from mmquad.engine.resumption import check_resumable, find_resumable, run_checkpoints
 from mmquad.engine.work_dirs import check_writable, sole_training
 from mmquad.environment import find_problems
+from mmquad.errors import SetupError
 
 __all__ = ["Plan", "plan_test", "plan_training", "run_test", "run_training"]
 

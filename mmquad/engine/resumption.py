@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmquad.checkpoints import CheckpointFileError
 from mmquad.checkpoints.files import check_file
-from mmquad.engine.errors import SetupError
+from mmquad.errors import SetupError
 
 __all__ = ["check_resumable", "find_resumable", "run_checkpoints"]
 

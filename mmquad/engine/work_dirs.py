@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmquad.engine.errors import SetupError, is_first_process
+from mmquad.errors import SetupError, is_first_process
 
 __all__ = ["check_writable", "sole_training"]
 

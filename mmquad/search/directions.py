@@ -71,7 +71,7 @@ class DirectionLog:
 
 
 def read_direction_log(path: str | Path) -> DirectionLog:
-    """Read what :class:`mmquad.engine.DirectionLogHook` wrote.
+    """Read what :class:`mmquad.hooks.DirectionLogHook` wrote.
 
     Args:
         path: ``directions.jsonl``, or the work directory that holds it.

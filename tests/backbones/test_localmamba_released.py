@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from mmquad.backbones import LocalVim, LocalVMamba
 from mmquad.checkpoints import CheckpointMismatchError
-from mmquad.checkpoints.localmamba import convert_localvim, convert_localvmamba
 from mmquad.layers import rotate_grid
+from mmquad.releases.localmamba import convert_localvim, convert_localvmamba
 
 DEPTHS = [1, 2]
 VMAMBA_DIRECTIONS = ["h v_flip w2 w7_flip", "v w2_flip w3 h_flip", "w7 w2 v h"]

@@ -14,9 +14,9 @@ from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
 from mmquad.backbones.vim import VIM_ARCHS
 from mmquad.backbones.vmamba import VMAMBA_ARCHS
 from mmquad.checkpoints import CheckpointMismatchError, load_strict
-from mmquad.checkpoints.plainmamba import convert_plainmamba, plainmamba_arch
-from mmquad.checkpoints.vim import convert_vim, vim_arch
-from mmquad.checkpoints.vmamba import convert_vmamba, vmamba_arch
+from mmquad.releases.plainmamba import convert_plainmamba, plainmamba_arch
+from mmquad.releases.vim import convert_vim, vim_arch
+from mmquad.releases.vmamba import convert_vmamba, vmamba_arch
 
 sys.path.append(str(Path(__file__).parent))
 from released_families import (

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmquad.compat import load_config
 from mmquad.engine.cpu import replace_sync_bn
-from mmquad.engine.releases import RELEASES
+from mmquad.releases.known import RELEASES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAMILIES = ("vmamba", "vim", "plainmamba")

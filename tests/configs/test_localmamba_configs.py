@@ -18,10 +18,10 @@ from test_mmpretrain_configs import batch as classification_batch
 from test_mmseg_configs import sample as segmentation_batch
 from torch import nn
 
+from mmquad.checks.data_paths import set_data_root
 from mmquad.compat import load_config
 from mmquad.datasets import SHAPE_CLASSES, generate_shapes_coco
 from mmquad.engine.cpu import replace_sync_bn
-from mmquad.engine.data_paths import set_data_root
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LEAVES = sorted(CONFIGS.glob("*/localmamba/*.py"))

@@ -17,10 +17,10 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmquad.checks.data_paths import set_data_root
 from mmquad.datasets import SHAPE_CLASSES, generate_shapes_coco
-from mmquad.engine.data_paths import set_data_root
-from mmquad.engine.errors import SetupError
 from mmquad.engine.launch import plan_training
+from mmquad.errors import SetupError
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "mmdet"
 LEAVES = sorted((CONFIGS / "quadmamba").glob("*.py"))

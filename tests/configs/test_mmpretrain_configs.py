@@ -15,9 +15,9 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmquad.checks.data_paths import set_data_root
 from mmquad.compat import load_config
 from mmquad.datasets import CLASSIFICATION_CLASSES, SHAPE_CLASSES, generate_shapes_imagenet
-from mmquad.engine.data_paths import set_data_root
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "mmpretrain"
 LEAVES = sorted((CONFIGS / "quadmamba").glob("*.py"))

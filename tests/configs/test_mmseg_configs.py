@@ -16,10 +16,10 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmquad.checks.data_paths import set_data_root
 from mmquad.compat import load_config
 from mmquad.datasets import SEGMENTATION_CLASSES, SEGMENTATION_PALETTE, generate_shapes_ade
 from mmquad.engine.cpu import replace_sync_bn
-from mmquad.engine.data_paths import set_data_root
 from mmquad.engine.launch import plan_training
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "mmseg"

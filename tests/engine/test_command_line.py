@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmquad.engine.command_line import add_run_options, run_tool
-from mmquad.engine.errors import OneProcessError, SetupError
+from mmquad.errors import OneProcessError, SetupError
 
 
 @pytest.fixture

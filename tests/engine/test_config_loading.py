@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmquad.engine.config_loading import read_config
-from mmquad.engine.errors import SetupError
+from mmquad.errors import SetupError
 
 CONFIG = """
 rate = 0.1

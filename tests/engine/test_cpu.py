@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group, replace_sync_bn
-from mmquad.engine.errors import SetupError
+from mmquad.errors import SetupError
 
 
 def test_sync_bn_is_replaced_wherever_it_is():

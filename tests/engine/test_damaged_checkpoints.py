@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.engine.conversion import convert_file
+from mmquad.releases.convert import convert_file
 
-sys.path.append(str(Path(__file__).parents[1] / "checkpoints"))
+sys.path.append(str(Path(__file__).parents[1] / "releases"))
 from released import released_weights, small_model
 
 Weights = dict[str, Tensor]

@@ -3,8 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from mmquad.engine.errors import SetupError
 from mmquad.engine.evaluation import add_result_file, add_tta, add_visualization
+from mmquad.errors import SetupError
 
 
 def config(scope: str, **more) -> Config:

@@ -12,8 +12,8 @@ from mmquad.datasets import (
     generate_shapes_coco,
     generate_shapes_imagenet,
 )
-from mmquad.engine.errors import SetupError
 from mmquad.engine.launch import plan_training, run_training
+from mmquad.errors import SetupError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CLASSIFIER = CONFIGS / "mmpretrain/quadmamba/quadmamba-demo_shapes.py"

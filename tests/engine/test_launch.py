@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mmquad.engine import launch
-from mmquad.engine.errors import SetupError
 from mmquad.engine.launch import plan_test, plan_training
 from mmquad.environment import Problem
+from mmquad.errors import SetupError
 
 CONFIG = """
 default_scope = 'mmdet'

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmquad.engine.errors import SetupError
 from mmquad.engine.work_dirs import check_writable, sole_training
+from mmquad.errors import SetupError
 
 SECOND = """
 import sys

@@ -146,7 +146,8 @@ def test_the_tool_exports_checks_and_refuses_weights_that_do_not_fit(tmp_path):
     torch.save({"state_dict": weights}, tmp_path / "bad.pth")
 
     def export(checkpoint: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, ROOT / "tools/export_model.py", config, tmp_path / checkpoint]
+        tool = ROOT / "tools/deployment/export_model.py"
+        command = [sys.executable, tool, config, tmp_path / checkpoint]
         command += [tmp_path / "model.pt2", "--size", "32", "48", "--classifier"]
         return subprocess.run(command, capture_output=True, text=True)
 

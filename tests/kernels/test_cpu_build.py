@@ -14,7 +14,7 @@ COMPARE = """
 import sys
 import torch
 import mmquad_kernels
-from mmquad.analysis.scan_check import LIMITS, Point, check_point
+from benchmarks.scan_accuracy import LIMITS, Point, check_point
 assert mmquad_kernels.__file__.startswith(sys.argv[1]), mmquad_kernels.__file__
 for op in ("directional_scan", "selective_scan"):
     point = Point(op, 65, 2, 2, torch.float32)

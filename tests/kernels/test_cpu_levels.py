@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmquad.analysis.scan_check import LIMITS, Point, check_point, values
+from benchmarks.scan_accuracy import LIMITS, Point, check_point, values
 from mmquad.ops.native import native_unavailable
 
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""tools/check_gpu.sh names files that exist; without a GPU no more of it can run."""
+"""benchmarks/check_gpu.sh names files that exist; without a GPU no more of it can run."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "tools" / "check_gpu.sh"
+SCRIPT = ROOT / "benchmarks" / "check_gpu.sh"
 
 
 def test_dry_run_names_existing_files_and_tests() -> None:
@@ -18,7 +18,7 @@ def test_dry_run_names_existing_files_and_tests() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     steps = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert {"install", "tests", "memcheck", "racecheck", "synccheck", "precision"} <= set(steps)
-    for path in re.findall(r"(?:tools|tests)/[\w/]+(?:\.py)?", done.stdout):
+    for path in re.findall(r"(?:benchmarks|tests)/[\w/]+(?:\.py)?", done.stdout):
         assert (ROOT / path).exists(), path
     (test,) = set(re.findall(r"::(\w+)", done.stdout))
     assert f"def {test}(" in (ROOT / "tests/kernels/test_cuda_device.py").read_text()

@@ -48,7 +48,7 @@ def test_plain_pytorch_and_packages(case: Case, backend: str) -> None:
 @compiled_backend
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_compiled_kernels(case: Case, backend: str) -> None:
-    """What tools/check_gpu.sh runs under compute-sanitizer: every case in every precision."""
+    """What benchmarks/check_gpu.sh runs under compute-sanitizer: every case in every precision."""
     for dtype in TOLERANCE:
         skip_if_unable(backend, case, dtype)
         actual = run(make(case, dtype), case, backend, "cuda")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmquad.analysis.scan_check import uninitialised_memory_is_nan
+from benchmarks.scan_accuracy import uninitialised_memory_is_nan
 from mmquad.ops import directional_scan
 from mmquad.ops.directional_scan import BACKENDS
 from mmquad.ops.directional_scan.layout import Order

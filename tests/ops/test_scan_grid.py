@@ -1,11 +1,11 @@
-"""Both scans on every backend that runs here, against float64: a cover of tools/check_scan.py."""
+"""Both scans on every backend that runs here, against float64; covers benchmarks/check_scan.py."""
 
 import itertools
 
 import pytest
 import torch
 
-from mmquad.analysis.scan_check import (
+from benchmarks.scan_accuracy import (
     DIRECTIONS,
     LIMITS,
     OPS,

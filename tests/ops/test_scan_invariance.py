@@ -9,7 +9,7 @@ import torch
 from cotangents import project
 from torch import Tensor
 
-from mmquad.analysis.scan_check import OPS, Point, values
+from benchmarks.scan_accuracy import OPS, Point, values
 from mmquad.ops import directional_scan
 from mmquad.ops.directional_scan import BACKENDS
 from mmquad.scans import CrossScan

@@ -18,9 +18,9 @@ from ptx_machine import Launch
 from ptx_memory import Memory
 from ptx_program import Kernel, parse
 
-from mmquad.analysis import scan_check
-from mmquad.analysis.scan_check import LIMITS, Point, Result, check_point
-from mmquad.analysis.triton_variants import handing_over
+from benchmarks import scan_accuracy
+from benchmarks.scan_accuracy import LIMITS, Point, Result, check_point
+from benchmarks.triton_variants import handing_over
 from mmquad.ops.triton import interpreting
 
 pytestmark = [
@@ -66,7 +66,7 @@ class Device:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     pytest.importorskip("triton", minversion="3.3")  # torch 2.6 brings 3.2
-    for backends in scan_check.OPS.values():
+    for backends in scan_accuracy.OPS.values():
         backend = dataclasses.replace(
             backends["triton"], unavailable=list, unsupported=lambda **inputs: []
         )
@@ -97,7 +97,7 @@ POINTS = [
 def test_equals_the_reference(
     point: Point, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(scan_check.SHAPES, 300, (15, 20))
+    monkeypatch.setitem(scan_accuracy.SHAPES, 300, (15, 20))
     assert_accurate(check_point(point, ["triton"], CPU))
     between = {"chunk_ends", "combine_chunks"} if point.length > 256 else set()
     project = {"project_to_ranks", "project_to_weights"} if "dir" in point.op else set()

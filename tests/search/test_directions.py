@@ -14,9 +14,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmquad.analysis.direction_search import draw_direction_search
+from mmquad.analysis.pictures.direction_search import draw_direction_search
 from mmquad.backbones import LocalVim, LocalVMamba
-from mmquad.engine import DirectionLogHook
+from mmquad.hooks import DirectionLogHook
 from mmquad.registry import MODELS
 from mmquad.search import (
     DirectionLog,
@@ -160,7 +160,7 @@ def test_tool_exports_a_config_that_builds(tmp_path: Path, monkeypatch, capsys) 
     out, picture = tmp_path / "found" / "model.py", tmp_path / "found.png"
     arguments = [str(tmp_path), str(base), "--out", str(out), "--picture", str(picture)]
     monkeypatch.setattr(sys, "argv", ["export_directions.py", *arguments])
-    runpy.run_path(str(ROOT / "tools" / "export_directions.py"), run_name="__main__")
+    runpy.run_path(str(ROOT / "tools" / "misc" / "export_directions.py"), run_name="__main__")
     directions = top_directions(read_direction_log(tmp_path))
     assert all(line in capsys.readouterr().out for line in directions[:1])
 

@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from mmquad.engine.model_loading import build_model
+from mmquad.inference.model_loading import build_model
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / "configs/mmpretrain/quadmamba/quadmamba-demo_shapes.py"
 
 
 def run(tool: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(REPOSITORY / "tools" / tool), *map(str, arguments)]
+    command = [
+        sys.executable,
+        str(REPOSITORY / "tools/analysis_tools" / tool),
+        *map(str, arguments),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
 
 

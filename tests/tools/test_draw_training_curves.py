@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 
-TOOL = Path(__file__).parents[2] / "tools" / "draw_training_curves.py"
+TOOL = Path(__file__).parents[2] / "tools" / "analysis_tools" / "draw_training_curves.py"
 
 
 def test_the_tool_draws_the_wanted_metrics(tmp_path, monkeypatch):

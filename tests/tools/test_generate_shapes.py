@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "generate_shapes.py"
+TOOL = Path(__file__).parents[2] / "tools" / "dataset_tools" / "generate_shapes.py"
 
 
 def run(monkeypatch, *arguments: str) -> None:

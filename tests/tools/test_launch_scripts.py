@@ -14,7 +14,7 @@ from mmquad.datasets import generate_shapes_coco
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
 DEMO = ROOT / "configs" / "mmdet" / "quadmamba" / "mask-rcnn_quadmamba-demo_fpn_shapes.py"
-SCRIPTS = sorted(TOOLS.glob("*.sh"))
+SCRIPTS = sorted(TOOLS.rglob("*.sh"))
 
 
 def run(*command: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
@@ -168,7 +168,7 @@ def test_demo_runs_the_task(
     # The interpreter is asked for the number of GPUs first.
     fake_python.write_text(fake_python.read_text() + '[ "$1" != -c ] || echo 1\n')
     result = run(
-        TOOLS / "demo.sh",
+        TOOLS / "demo/demo.sh",
         *words,
         "--amp",
         cwd=tmp_path,
@@ -179,14 +179,14 @@ def test_demo_runs_the_task(
     called = calls(tmp_path)
     assert any(word.endswith(f"/{config}.py") for word in called)
     assert f"train_dataloader.batch_size={images}" in called
-    assert str(TOOLS / draw) in called
+    assert str(TOOLS / "analysis_tools" / draw) in called
     assert called[-1] == str(work_dir / "test/20260101_000000/20260101_000000.json")
     train = called.index("--resume")
     assert called[train : train + 3] == ["--resume", "auto", "--amp"]
 
 
 def test_demo_refuses_an_unknown_task(tmp_path: Path):
-    result = run(TOOLS / "demo.sh", "tracking", cwd=tmp_path)
+    result = run(TOOLS / "demo/demo.sh", "tracking", cwd=tmp_path)
     assert result.returncode == 2
     assert "must be detection, segmentation or classification, got: 'tracking'" in result.stderr
 

@@ -1,6 +1,6 @@
 """Mask R-CNN, FPN, a small QuadMamba, generated shapes: from scratch on two CPU processes.
 
-tools/demo.sh    (or tools/dist_train.sh configs/mmdet/quadmamba/<this file> 2)
+tools/demo/demo.sh    (or tools/dist_train.sh configs/mmdet/quadmamba/<this file> 2)
 """
 
 _base_ = [

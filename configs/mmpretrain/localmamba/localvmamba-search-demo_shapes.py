@@ -2,7 +2,7 @@
 
 python tools/train.py configs/mmpretrain/localmamba/localvmamba-search-demo_shapes.py
 
-Then tools/export_directions.py work_dirs/localvmamba-search-demo_shapes \
+Then tools/misc/export_directions.py work_dirs/localvmamba-search-demo_shapes \
   configs/mmpretrain/localmamba/localvmamba-demo_shapes.py --out found.py --picture found.png
 """
 

@@ -2,7 +2,7 @@
 
 tools/dist_train.sh configs/mmpretrain/localmamba/localvmamba-tiny-search_8xb128-100e_in1k.py 8
 
-Then tools/export_directions.py. Published: none but the directions found.
+Then tools/misc/export_directions.py. Published: none but the directions found.
 """
 
 _base_ = [

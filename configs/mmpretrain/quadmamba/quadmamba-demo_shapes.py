@@ -1,6 +1,7 @@
 """A small QuadMamba, generated images of single shapes: from scratch on two CPU processes.
 
-tools/demo.sh classification    (or tools/dist_train.sh configs/mmpretrain/quadmamba/<this file> 2)
+tools/demo/demo.sh classification
+(or tools/dist_train.sh configs/mmpretrain/quadmamba/<this file> 2)
 """
 
 _base_ = [

@@ -1,6 +1,6 @@
 """The segmentation demo from the weights of the classification demo instead of from scratch.
 
-tools/demo.sh classification
+tools/demo/demo.sh classification
 tools/dist_train.sh configs/mmseg/quadmamba/<this file> 2
 """
 

@@ -1,6 +1,6 @@
 """UperNet, a small QuadMamba, generated shapes: from scratch on two CPU processes.
 
-tools/demo.sh segmentation    (or tools/dist_train.sh configs/mmseg/quadmamba/<this file> 2)
+tools/demo/demo.sh segmentation    (or tools/dist_train.sh configs/mmseg/quadmamba/<this file> 2)
 """
 
 _base_ = [

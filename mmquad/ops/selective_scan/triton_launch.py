@@ -26,7 +26,7 @@ __all__ = [
 BLOCK = 64
 # Tokens in registers at once. With 4, the kernels of the output take up to 123 registers (16 warps
 # on a multiprocessor), and the gradient fills 255 without spilling more than 8 bytes on sm_90 and
-# 200 on sm_80; with 8, it spills 344 and 512. tools/compile_triton.py counts them.
+# 200 on sm_80; with 8, it spills 344 and 512. benchmarks/compile_triton.py counts them.
 TILE = 4
 WARP = {"num_warps": 1, "num_stages": 1}
 # Tiles of the two matrix products, of four warps.

@@ -1,9 +1,9 @@
-"""The generated shapes (tools/generate_shapes.py), laid out as COCO, at their native size."""
+"""The generated shapes, laid out as COCO, at their native size."""
 
 _base_ = "./coco_instance.py"
 
 data_root = "data/shapes_coco/"
-data_hint = "generate it: python tools/generate_shapes.py"
+data_hint = "generate it: python tools/dataset_tools/generate_shapes.py"
 # mmquad.datasets.SHAPE_CLASSES
 metainfo = dict(classes=("disc", "rectangle", "triangle", "star"))
 _meta_keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")

@@ -6,7 +6,7 @@ RandAugment is on.
 
 _base_ = "mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py"
 
-data_hint = "see docs/reproduce.md, and check the tree: python tools/check_data.py imagenet"
+data_hint = "docs/reproduce.md; check the tree: python tools/dataset_tools/check_data.py imagenet"
 train_dataloader = dict(
     batch_size=128,
     persistent_workers=False,

@@ -1,9 +1,9 @@
-"""The generated single shapes (tools/generate_shapes.py), laid out as ImageNet, at 64 x 64."""
+"""The generated single shapes, laid out as ImageNet, at 64 x 64."""
 
 _base_ = "./imagenet_bs128_224.py"
 
 data_root = "data/shapes_imagenet"
-data_hint = "generate it: python tools/generate_shapes.py --format imagenet"
+data_hint = "generate it: python tools/dataset_tools/generate_shapes.py --format imagenet"
 data_preprocessor = dict(num_classes=4)
 train_pipeline = [
     dict(type="LoadImageFromFile"),

@@ -2,7 +2,7 @@
 
 _base_ = "mmseg::_base_/datasets/ade20k_640x640.py"
 
-data_hint = "see docs/reproduce.md, and check the tree: python tools/check_data.py ade20k"
+data_hint = "docs/reproduce.md; check the tree: python tools/dataset_tools/check_data.py ade20k"
 train_dataloader = dict(
     batch_size=2,
     persistent_workers=False,

@@ -1,9 +1,9 @@
-"""The generated shapes (tools/generate_shapes.py), laid out as ADE20K, at their native size."""
+"""The generated shapes, laid out as ADE20K, at their native size."""
 
 _base_ = "./ade20k-512x512.py"
 
 data_root = "data/shapes_ade/"
-data_hint = "generate it: python tools/generate_shapes.py --format ade20k"
+data_hint = "generate it: python tools/dataset_tools/generate_shapes.py --format ade20k"
 # mmquad.datasets.SEGMENTATION_CLASSES and SEGMENTATION_PALETTE
 metainfo = dict(
     classes=("background", "disc", "rectangle", "triangle", "star"),

@@ -1,0 +1,9 @@
+"""Optimizer wrappers and their constructors, for the ``optim_wrapper`` of a config.
+
+May import ``backbones`` and what lies below them.
+"""
+
+from mmquad.optim.bf16 import Bf16OptimWrapper
+from mmquad.optim.layer_decay import LayerDecayConstructor
+
+__all__ = ["Bf16OptimWrapper", "LayerDecayConstructor"]

@@ -1,0 +1,93 @@
+"""Write docs/comparison.md: parameters and FLOPs of every model, beside what the papers print.
+
+python tools/analysis_tools/compare_models.py          # all; some minutes
+python tools/analysis_tools/compare_models.py VMamba   # prints one family, writes nothing
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmquad import backbones
+from mmquad.analysis.comparison import (
+    Row,
+    arch_of,
+    classifier_cost,
+    comparison_table,
+    config_cost,
+)
+from mmquad.analysis.zoo import read_metafiles
+from mmquad.backbones.localvim import LOCALVIM_ARCHS
+from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
+from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
+from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS
+from mmquad.backbones.vim import VIM_ARCHS
+from mmquad.backbones.vmamba import VMAMBA_ARCHS
+from mmquad.compat import load_config
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "comparison.md"
+ARCHS = {
+    "QuadMamba": QUADMAMBA_ARCHS,
+    "VMamba": VMAMBA_ARCHS,
+    "LocalVMamba": LOCALVMAMBA_ARCHS,
+    "Vim": VIM_ARCHS,
+    "LocalVim": LOCALVIM_ARCHS,
+    "PlainMamba": PLAINMAMBA_ARCHS,
+}
+MARKER = "<!-- tables: written by tools/analysis_tools/compare_models.py -->"
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("family", nargs="?", choices=ARCHS, help="only this backbone; print")
+    return parser.parse_args()
+
+
+def classifier_rows(families: list[str], papers: dict[str, Any]) -> list[Row]:
+    names = [(family, arch) for family in families for arch in ARCHS[family]]
+    return [
+        Row(f"{f} {a}", classifier_cost(getattr(backbones, f), a), papers.get(f"{f} {a}", {}))
+        for f, a in names
+    ]
+
+
+def config_rows(scope: str, families: list[str], papers: dict[str, Any]) -> list[Row]:
+    """One row per architecture: its schedules train the same model."""
+    rows: dict[str, Row] = {}
+    for content in read_metafiles(ROOT):
+        for model in content["Models"]:
+            path = ROOT / model["Config"]
+            if path.parts[-3] != scope:
+                continue
+            cfg = load_config(str(path))
+            name = arch_of(path, cfg)
+            if name not in rows and name.split()[0] in families:
+                rows[name] = Row(name, config_cost(cfg), papers.get(name, {}))
+    return list(rows.values())
+
+
+def main() -> None:
+    args = parse_args()
+    papers = yaml.safe_load((ROOT / "configs" / "papers.yml").read_text())
+    families = [args.family] if args.family else list(ARCHS)
+    parts = {
+        "ImageNet classifiers, 224 x 224": classifier_rows(families, papers["classification"]),
+        "Mask R-CNN, 1280 x 800": config_rows("mmdet", families, papers["detection"]),
+        "UperNet, 512 x 2048": config_rows("mmseg", families, papers["segmentation"]),
+    }
+    tables = "\n".join(f"## {title}\n\n{comparison_table(rows)}" for title, rows in parts.items())
+    if args.family:
+        print(tables)
+        return
+    before, marker, _ = PAGE.read_text().partition(MARKER)
+    PAGE.write_text(f"{before}{marker}\n\n{tables}")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
