@@ -55,7 +55,7 @@ def options(tool: Path) -> set[str]:
     """The options of a tool, or of the tool that a script starts."""
     if tool.suffix == ".sh" and tool.name != "check_gpu.sh":
         kind = "test" if "_test" in tool.name else "train"
-        tool = tool.with_name(f"{kind}.py")
+        tool = ROOT / "tools" / f"{kind}.py"
     text = tool.read_text()
     # Tools that share options have them in the package.
     for module in re.findall(r"^from (mmquad\.engine\.\w+) import", text, re.MULTILINE):
