@@ -1,6 +1,7 @@
 """Two trainings never share a work dir; a place that cannot be written is found at the start."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,9 @@ def test_places_that_can_be_written(tmp_path: Path):
 
 def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match=rf"it is no folder \({tmp_path}/file\)(?s:.*)--out"):
+    with pytest.raises(
+        SetupError, match=rf"it is no folder \({re.escape(str(tmp_path))}/file\)(?s:.*)--out"
+    ):
         check_writable(tmp_path / "file" / "out", "--out")
     # as root everything but a read-only disk can be written, so the answer is set
     monkeypatch.setattr(os, "access", lambda path, mode: False)
