@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from mmquad.backbones.base import init_linear, named_setting
 from mmquad.backbones.isotropic import IsotropicBackbone
-from mmquad.layers import DeepPatchEmbed, DepthwiseConv2d, MixerBlock, SnakeMixer
+from mmquad.layers import (
+    DeepPatchEmbed,
+    DepthwiseConv2d,
+    MixerBlock,
+    SelectiveSSM,
+    SnakeMixer,
+)
 from mmquad.layers.patch import conv_channels_last
 from mmquad.registry import MODELS
 
@@ -159,7 +165,7 @@ class PlainMamba(IsotropicBackbone):
             init_cfg=init_cfg,
         )
         self.arch, self.reading = size, how
-        self.apply(init_linear)
+        self.apply(_init_module)
         self._freeze()
 
     def settings(self) -> dict[str, Any]:
@@ -174,3 +180,10 @@ class PlainMamba(IsotropicBackbone):
             layer, convolution = block
             return convolution(super().run_block(layer, x))
         return super().run_block(block, x)
+
+
+def _init_module(module: nn.Module) -> None:
+    """The release's, except that step sizes keep Mamba's: it sets their bias to 0, dt to 0.69."""
+    init_linear(module)
+    if isinstance(module, SelectiveSSM):
+        nn.init.trunc_normal_(module.x_proj, std=0.02)
