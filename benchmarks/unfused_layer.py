@@ -19,7 +19,7 @@ from mmquad.layers import QuadMixer, ScanMixer
 from mmquad.layers.local_mixers import LocalMapMixer
 from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.ops import selective_scan
-from mmquad.scans import CrossScan, FixedScan, LocalScan, QuadScan
+from mmquad.scans import CrossScan, LocalScan, QuadScan, Scan
 
 __all__ = ["unfused", "unfused_scan"]
 
@@ -57,7 +57,7 @@ def _mix(mixer: ScanMixer, x: Tensor) -> Tensor:
 def unfused_scan(
     ssm: SelectiveSSM,
     x: Tensor,
-    scan: FixedScan | QuadScan,
+    scan: Scan,
     weight: Tensor | None = None,
     merge: bool = True,
 ) -> Tensor:

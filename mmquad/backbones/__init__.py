@@ -1,6 +1,10 @@
 """Backbones, registered in ``mmquad.registry.MODELS`` (``type='mmquad.<name>'`` in configs)."""
 
+from mmquad.backbones.arguments import BackboneArguments
 from mmquad.backbones.base import VisionBackbone
+from mmquad.backbones.fixed_windows import FixedWindowQuadMamba
+from mmquad.backbones.hierarchical import HierarchicalBackbone
+from mmquad.backbones.isotropic import IsotropicBackbone, SequenceBackbone
 from mmquad.backbones.localvim import LocalVim
 from mmquad.backbones.localvmamba import LocalVMamba
 from mmquad.backbones.plainmamba import PlainMamba
@@ -8,4 +12,17 @@ from mmquad.backbones.quadmamba import QuadMamba
 from mmquad.backbones.vim import Vim
 from mmquad.backbones.vmamba import VMamba
 
-__all__ = ["LocalVMamba", "LocalVim", "PlainMamba", "QuadMamba", "VMamba", "Vim", "VisionBackbone"]
+__all__ = [
+    "BackboneArguments",
+    "FixedWindowQuadMamba",
+    "HierarchicalBackbone",
+    "IsotropicBackbone",
+    "LocalVMamba",
+    "LocalVim",
+    "PlainMamba",
+    "QuadMamba",
+    "SequenceBackbone",
+    "VMamba",
+    "Vim",
+    "VisionBackbone",
+]

@@ -12,33 +12,43 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmquad.backbones.arguments import resolve_out_indices
 from mmquad.checkpoints.download import read_checkpoint_from
 from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
 from mmquad.compat import runner_checkpoint_globals
+from mmquad.layers import LayerNorm
 
-__all__ = ["VisionBackbone", "init_linear", "named_setting", "resolve_out_indices"]
+__all__ = ["VisionBackbone", "init_linear"]
 
 
 class VisionBackbone(BaseModule):
-    """Image ``[B, 3, H, W]`` to a tuple of contiguous ``[B, C_i, H_i, W_i]``, one per out index.
+    """Image ``[B, c, H, W]`` to a tuple of contiguous ``[B, C_i, H_i, W_i]``, one per out index.
 
-    A subclass builds ``stem``, ``stages``, perhaps ``downsamples`` (stage i > 0 is entered through
-    ``downsamples[i - 1]``), and one ``norm{i}`` per out index, only as far as the last out index
-    needs them: every parameter takes part in the output. It ends its constructor with
-    ``self._freeze()``.
+    The constructor of a family calls this one with the sizes of its architecture, sets what its
+    ``make_`` methods read, and ends with ``self.build()``, which calls them: ``stem``, ``stages``,
+    perhaps ``downsamples`` (stage i > 0 is entered through ``downsamples[i - 1]``) and one
+    ``norm{i}`` per out index are made only as far as the last out index needs them, so that every
+    parameter takes part in the output.
+
+    To change a part of a family, subclass it and override the method that makes the part::
+
+        @MODELS.register_module()
+        class QuadMambaRMS(QuadMamba):
+            def make_norm(self, dim):
+                return RMSNorm(dim)
+
+    A subclass with arguments of its own sets them before it calls the constructor of the family.
 
     Args:
-        stage_channels: Channels of all stages of the architecture.
-        stage_depths: Blocks of all stages.
-        out_indices: Stages whose features are returned; negative ones count from the last.
-        frozen_stages: -1: nothing; 0: the stem; n: the stem and the first n stages (with the
-            downsampling into them and their output norms) are in eval mode and have no gradient.
-        norm_eval: Keep batch norms in eval mode while training.
-        with_cp: Recompute blocks in the backward pass instead of keeping their activations.
-        init_cfg: mmengine's. With ``type='Pretrained'`` the weights must fit entirely: only
-            ``norm{i}`` of intermediate stages may be missing, since classifiers have none. A file
-            that says which settings its weights need (:mod:`mmquad.releases.convert` writes it)
-            must agree with :meth:`settings`, unless ``ignore_settings=True`` is given too.
+        dims: Channels of all stages of the architecture.
+        depths: Blocks of all stages.
+        in_channels: See :class:`BackboneArguments`, as for all that follow.
+        out_indices: See above.
+        drop_path_rate: See above.
+        frozen_stages: See above.
+        norm_eval: See above.
+        with_cp: See above.
+        init_cfg: See above.
     """
 
     init_cfg: dict | list[dict] | None
@@ -48,29 +58,95 @@ class VisionBackbone(BaseModule):
 
     def __init__(
         self,
-        stage_channels: Sequence[int],
-        stage_depths: Sequence[int],
-        out_indices: Sequence[int],
-        frozen_stages: int,
-        norm_eval: bool,
-        with_cp: bool,
-        init_cfg: dict | list[dict] | None,
+        dims: Sequence[int],
+        depths: Sequence[int],
+        *,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.num_stages = stages = len(stage_channels)
+        self.dims, self.depths = tuple(dims), tuple(depths)
+        self.num_stages = stages = len(self.dims)
+        self.in_channels = in_channels
+        if out_indices is None:
+            out_indices = self.default_out_indices
         self.out_indices = resolve_out_indices(out_indices, stages)
-        self.out_channels = tuple(stage_channels[i] for i in self.out_indices)
+        self.out_channels = tuple(self.dims[i] for i in self.out_indices)
+        self.drop_path_rate = drop_path_rate
         if not -1 <= frozen_stages <= stages:
             raise ValueError(f"frozen_stages must be in [-1, {stages}], got {frozen_stages}")
-        self.depths = tuple(stage_depths[: self.num_built_stages])
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
 
     @property
+    def default_out_indices(self) -> Sequence[int]:
+        """What ``out_indices`` are unless given: all."""
+        return range(self.num_stages)
+
+    @property
     def num_built_stages(self) -> int:
         """Stages the last out index needs."""
         return max(self.out_indices) + 1
+
+    def build(self) -> None:
+        """Make all modules and give them their initial values."""
+        # One rate for every block of the architecture, also of stages that are not built. On the
+        # CPU: under ``torch.device('meta')`` there would be no numbers to read.
+        rates = torch.linspace(0, self.drop_path_rate, sum(self.depths), device="cpu").tolist()
+        self.build_embedding()
+        self.stages, self.downsamples = nn.ModuleList(), nn.ModuleList()
+        for i in range(self.num_built_stages):
+            if i > 0 and (downsample := self.make_downsample(i)) is not None:
+                self.downsamples.append(downsample)
+            first = sum(self.depths[:i])
+            self.stages.append(self.make_stage(i, rates[first : first + self.depths[i]]))
+            if i in self.out_indices:
+                self.add_module(f"norm{i}", self.make_output_norm(i))
+        self.build_rest()
+        self.apply(self.init_module)
+        self._freeze()
+
+    def build_embedding(self) -> None:
+        """Make what comes before the stages."""
+        self.stem = self.make_stem()
+
+    def build_rest(self) -> None:
+        """Make what is neither embedding nor stage; nothing here."""
+
+    def make_stem(self) -> nn.Module:
+        """Image ``[B, c, H, W]`` to the map the first stage takes, ``[B, h, w, C]``."""
+        raise NotImplementedError
+
+    def make_downsample(self, stage: int) -> nn.Module | None:
+        """What leads into ``stage`` > 0, from the channels of the stage before; None: nothing."""
+        raise NotImplementedError
+
+    def make_stage(self, stage: int, drop_paths: Sequence[float]) -> nn.Module:
+        """The blocks of ``stage``, one for each drop path rate."""
+        raise NotImplementedError
+
+    def make_mlp(self, dim: int) -> nn.Module | None:
+        """The MLP of a block of ``dim`` channels; None: blocks without one."""
+        del dim
+        return None
+
+    def make_norm(self, dim: int) -> nn.Module:
+        """A norm of the last axis, ``dim`` channels: before every branch, and of the outputs."""
+        return LayerNorm(dim)
+
+    def make_output_norm(self, stage: int) -> nn.Module:
+        """The norm of the features of ``stage``."""
+        return self.make_norm(self.dims[stage])
+
+    def init_module(self, module: nn.Module) -> None:
+        """Initial values beyond those a layer gives itself; called with every module."""
+        init_linear(module)
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """How deep in the network a parameter is, for learning rates that fall layer by layer.
@@ -86,7 +162,7 @@ class VisionBackbone(BaseModule):
         Returns:
             The depth, and the number of depths n + 2.
         """
-        blocks_before = [0, *accumulate(self.depths)]
+        blocks_before = [0, *accumulate(self.depths[: self.num_built_stages])]
         blocks = blocks_before[-1]
         if not param_name.startswith(prefix):
             return blocks + 1, blocks + 2
@@ -188,49 +264,9 @@ class VisionBackbone(BaseModule):
             part.requires_grad_(False)
 
 
-def resolve_out_indices(out_indices: Sequence[int], stages: int) -> tuple[int, ...]:
-    """Ascending, non-negative stage indices.
-
-    Raises:
-        ValueError: An index is out of range or occurs twice, or there is none.
-    """
-    if isinstance(out_indices, int):
-        out_indices = (out_indices,)
-    resolved = [i + stages if i < 0 else i for i in out_indices]
-    ascending = sorted(set(resolved)) == resolved
-    if not resolved or not ascending or not all(0 <= i < stages for i in resolved):
-        raise ValueError(
-            f"out_indices must name stages in [-{stages}, {stages - 1}], ascending and distinct, "
-            f"got {tuple(out_indices)}"
-        )
-    return tuple(resolved)
-
-
 def init_linear(module: nn.Module) -> None:
     """Initialise a linear layer as vision transformers do; for ``nn.Module.apply``."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def named_setting(name: str, value: str | Mapping, named: Mapping[str, Any], kind: Any) -> Any:
-    """The setting called ``value``, or one made of the fields of the mapping ``value``.
-
-    Args:
-        name: Of the argument, for the message.
-        value: A key of ``named``, or fields of ``kind``.
-        named: Settings by name.
-        kind: Their NamedTuple.
-
-    Raises:
-        ValueError: There is no such name or field.
-    """
-    if isinstance(value, str):
-        if value not in named:
-            raise ValueError(f"{name} must be one of {list(named)} or a mapping, got {value!r}")
-        return named[value]
-    unknown = set(value) - set(kind._fields)
-    if unknown:
-        raise ValueError(f"{name} has unknown fields {sorted(unknown)}; known: {kind._fields}")
-    return kind(**value)

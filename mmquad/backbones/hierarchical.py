@@ -1,11 +1,13 @@
 """Backbones of stages whose maps halve: what QuadMamba, VMamba and LocalVMamba share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from mmquad.backbones.base import VisionBackbone, init_linear
+from mmquad.backbones.arguments import BackboneArguments
+from mmquad.backbones.base import VisionBackbone
+from mmquad.layers import MixerBlock
 
 __all__ = ["HierarchicalBackbone"]
 
@@ -13,58 +15,46 @@ __all__ = ["HierarchicalBackbone"]
 class HierarchicalBackbone(VisionBackbone):
     """A stem, then stages of blocks on channels-last maps, with downsampling between them.
 
+    A family has :meth:`make_stem`, :meth:`make_downsample` and :meth:`make_mixer`.
+
     Args:
-        stem: Image ``[B, c, H, W]`` to ``[B, H / 4, W / 4, dims[0]]``.
-        block: Makes a block from its stage, its index in the stage and its drop path.
-        downsample: Makes the module between two stages from their channels.
-        dims: Channels of the stages.
+        dims: Channels of every stage; or of the first, where they double.
         depths: Blocks per stage.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices: See :class:`VisionBackbone`.
-        frozen_stages: See :class:`VisionBackbone`.
-        norm_eval: See :class:`VisionBackbone`.
-        with_cp: See :class:`VisionBackbone`.
-        init_cfg: See :class:`VisionBackbone`.
+        **arguments: See :class:`BackboneArguments`.
     """
 
     def __init__(
         self,
-        *,
-        stem: nn.Module,
-        block: Callable[[int, int, float], nn.Module],
-        downsample: Callable[[int, int], nn.Module],
-        dims: Sequence[int],
+        dims: int | Sequence[int],
         depths: Sequence[int],
-        drop_path_rate: float,
-        out_indices: Sequence[int],
-        frozen_stages: int,
-        norm_eval: bool,
-        with_cp: bool,
-        init_cfg: dict | list[dict] | None,
+        **arguments: Unpack[BackboneArguments],
     ) -> None:
-        super().__init__(dims, depths, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
-        rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu")
-        drop_paths = iter(rates.tolist())
-        self.stem = stem
-        self.stages = nn.ModuleList()
-        self.downsamples = nn.ModuleList()
-        for i in range(self.num_built_stages):
-            if i > 0:
-                self.downsamples.append(downsample(dims[i - 1], dims[i]))
-            blocks = [block(i, j, next(drop_paths)) for j in range(depths[i])]
-            self.stages.append(nn.Sequential(*blocks))
-            if i in self.out_indices:
-                self.add_module(f"norm{i}", nn.LayerNorm(dims[i]))
-        self.apply(init_linear)
-        self._freeze()
+        if isinstance(dims, int):
+            dims = [dims * 2**i for i in range(len(depths))]
+        super().__init__(dims, depths, **arguments)
+
+    def make_stage(self, stage: int, drop_paths: Sequence[float]) -> nn.Module:
+        blocks = (self.make_block(stage, i, rate) for i, rate in enumerate(drop_paths))
+        return nn.Sequential(*blocks)
+
+    def make_block(self, stage: int, index: int, drop_path: float) -> nn.Module:
+        """Block ``index`` of ``stage``: a mixer, and an MLP where the family has one."""
+        dim = self.dims[stage]
+        mixer, mlp = self.make_mixer(stage, index), self.make_mlp(dim)
+        return MixerBlock(dim, mixer, mlp, drop_path, self.make_norm)
+
+    def make_mixer(self, stage: int, index: int) -> nn.Module:
+        """What mixes tokens in block ``index`` of ``stage``: ``[B, H, W, C] -> [B, H, W, C]``."""
+        raise NotImplementedError
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """``[B, in_channels, H, W]`` -> one ``[B, C_i, H_i, W_i]`` per out index."""
-        x = self.stem(image)
+        x = self.stem(image)  # [B, H, W, C] from here on
         outputs = []
         for i, stage in enumerate(self.stages):
             if i > 0:
                 x = self.downsamples[i - 1](x)
+            # Block by block, not stage by stage, so that ``with_cp`` keeps one map for each.
             for block in stage.children():
                 x = self.run_block(block, x)
             if i in self.out_indices:

@@ -1,36 +1,33 @@
 """Backbones of one width and one resolution: what Vim, LocalVim and PlainMamba share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
+from mmquad.backbones.arguments import BackboneArguments
 from mmquad.backbones.base import VisionBackbone
-from mmquad.layers import ClassToken, GridPositions, exempt_from_decay
+from mmquad.layers import ClassToken, GridPositions, LayerNorm, MixerBlock, RMSNorm
 from mmquad.layers.positions import resize_grid
+from mmquad.layers.weight_decay import exempt_from_decay
 
 __all__ = ["IsotropicBackbone", "SequenceBackbone", "stream_norm"]
 
 
-def _rms_norm(dim: int) -> nn.RMSNorm:
-    """Mamba's norm: weight only."""
-    norm = nn.RMSNorm(dim, eps=1e-5)
-    exempt_from_decay(norm, "weight")  # mmengine does not know it for a norm
-    return norm
-
-
-_NORMS: dict[str, Callable[[int], nn.Module]] = {"rms": _rms_norm, "layer": nn.LayerNorm}
-
-
-def stream_norm(name: str) -> Callable[[int], nn.Module]:
-    """Makes the norm of an architecture: ``'rms'`` or ``'layer'``.
+def stream_norm(name: str, dim: int) -> nn.Module:
+    """The norm of an architecture over ``dim`` channels: ``'rms'`` or ``'layer'``.
 
     Raises:
         ValueError: There is no norm of that name.
     """
-    if name not in _NORMS:
-        raise ValueError(f"arch.norm must be one of {list(_NORMS)}, got {name!r}")
-    return _NORMS[name]
+    if name == "layer":
+        return LayerNorm(dim)
+    if name != "rms":
+        raise ValueError(f"arch.norm must be one of ['rms', 'layer'], got {name!r}")
+    norm = RMSNorm(dim, eps=1e-5)  # Mamba's norm: weight only
+    exempt_from_decay(norm, "weight")  # mmengine does not know it for a norm
+    return norm
 
 
 class IsotropicBackbone(VisionBackbone):
@@ -39,56 +36,53 @@ class IsotropicBackbone(VisionBackbone):
     Each layer is a stage: ``out_indices`` and ``frozen_stages`` count layers, and the outputs are
     the residual stream after a layer under a norm of their own; ``norm{depth - 1}`` is the final
     norm of the classifiers. ``frozen_stages=0`` freezes stem and positions. The stream is float32
-    at least, also under autocast: dozens of layers add up in it.
+    at least, also under autocast and in 16-bit models: dozens of layers add up in it.
 
-    A subclass turns the map of patches into what its blocks take (:meth:`to_tokens`) and back
-    (:meth:`to_output`).
+    A family has :meth:`make_stem` and :meth:`make_mixer`, and turns the map of patches into what
+    its blocks take (:meth:`to_tokens`) and back (:meth:`to_output`).
 
     Args:
-        stem: Image ``[B, c, H, W]`` to patches ``[B, h, w, dim]``.
-        block: Makes a block from its index and its drop path.
-        norm: Makes an output norm.
         dim: Channels C.
         depth: Number of layers.
         grid: Rows and columns of the learned positions; they are interpolated elsewhere.
-        drop_path_rate: Stochastic depth of the last layer; it grows linearly from 0.
-        out_indices: See :class:`VisionBackbone`.
-        frozen_stages: See :class:`VisionBackbone`.
-        norm_eval: See :class:`VisionBackbone`.
-        with_cp: See :class:`VisionBackbone`.
-        init_cfg: See :class:`VisionBackbone`.
+        **arguments: See :class:`BackboneArguments`.
     """
 
     def __init__(
-        self,
-        *,
-        stem: nn.Module,
-        block: Callable[[int, float], nn.Module],
-        norm: Callable[[int], nn.Module],
-        dim: int,
-        depth: int,
-        grid: tuple[int, int],
-        drop_path_rate: float,
-        out_indices: Sequence[int],
-        frozen_stages: int,
-        norm_eval: bool,
-        with_cp: bool,
-        init_cfg: dict | list[dict] | None,
+        self, dim: int, depth: int, grid: Sequence[int], **arguments: Unpack[BackboneArguments]
     ) -> None:
-        super().__init__(
-            [dim] * depth, [1] * depth, out_indices, frozen_stages, norm_eval, with_cp, init_cfg
-        )
-        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
-        self.stem = stem
-        self.positions = GridPositions(dim, grid)
-        self.stages = nn.ModuleList(block(i, rates[i]) for i in range(self.num_built_stages))
-        self.downsamples = nn.ModuleList()
-        for i in self.out_indices:
-            self.add_module(f"norm{i}", norm(dim))
+        super().__init__([dim] * depth, [1] * depth, **arguments)
+        rows, columns = grid
+        self.dim, self.grid = dim, (rows, columns)
+
+    @property
+    def default_out_indices(self) -> Sequence[int]:
+        """What ``out_indices`` are unless given: the last layer."""
+        return (-1,)
+
+    def build_embedding(self) -> None:
+        """Make stem and positions."""
+        super().build_embedding()
+        self.positions = GridPositions(self.dim, self.grid)
+
+    def make_downsample(self, stage: int) -> None:
+        """Nothing: one resolution."""
+
+    def make_stage(self, stage: int, drop_paths: Sequence[float]) -> nn.Module:
+        return self.make_block(stage, *drop_paths)
+
+    def make_block(self, layer: int, drop_path: float) -> nn.Module:
+        """The block of a layer: a mixer, and an MLP if a subclass has one."""
+        mixer, mlp = self.make_mixer(layer), self.make_mlp(self.dim)
+        return MixerBlock(self.dim, mixer, mlp, drop_path, self.make_norm)
+
+    def make_mixer(self, layer: int) -> nn.Module:
+        """What mixes tokens in a layer, in the shape of :meth:`to_tokens`."""
+        raise NotImplementedError
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """``[B, in_channels, H, W]`` -> one ``[B, C, h, w]`` per out index."""
-        patches = self.positions(self.stem(image))
+        patches = self.positions(self.stem(image))  # [B, h, w, C]
         grid = patches.shape[1:3]
         x = self.to_tokens(patches)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -121,26 +115,45 @@ class IsotropicBackbone(VisionBackbone):
         adapted = dict(state_dict)
         table = adapted.get("positions.table")
         if table is not None and table.ndim == 4:
-            adapted["positions.table"] = resize_grid(table, *self.positions.table.shape[1:3])
+            adapted["positions.table"] = resize_grid(table, *self.grid)
         return adapted
 
 
 class SequenceBackbone(IsotropicBackbone):
     """Blocks that take a sequence of tokens, perhaps with a class token in its middle.
 
-    A subclass calls :meth:`_set_class_token` in its constructor.
+    Args:
+        dim: Channels C.
+        depth: Number of layers.
+        grid: Rows and columns of the learned positions.
+        class_token: Have one.
+        out_type: ``'map'``: maps ``[B, C, h, w]`` of the patches; ``'class_token'``: the token,
+            ``[B, C]``, for classifiers.
+        **arguments: See :class:`BackboneArguments`.
     """
 
     class_token: ClassToken | None
-    out_type: str
 
-    def _set_class_token(self, class_token: bool, out_type: str) -> None:
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        grid: Sequence[int],
+        *,
+        class_token: bool,
+        out_type: str,
+        **arguments: Unpack[BackboneArguments],
+    ) -> None:
+        super().__init__(dim, depth, grid, **arguments)
         if out_type not in ("map", "class_token"):
             raise ValueError(f"out_type must be 'map' or 'class_token', got {out_type!r}")
         if out_type == "class_token" and not class_token:
             raise ValueError("out_type='class_token' needs class_token=True")
-        self.class_token = ClassToken(self.out_channels[-1]) if class_token else None
-        self.out_type = out_type
+        self.has_class_token, self.out_type = class_token, out_type
+
+    def build_rest(self) -> None:
+        """Make the class token, where there is one."""
+        self.class_token = ClassToken(self.dim) if self.has_class_token else None
 
     def to_tokens(self, patches: Tensor) -> Tensor:
         """``[B, h, w, C]`` -> ``[B, L, C]``, with the class token in the middle."""

@@ -6,14 +6,14 @@ the next one and rotate both terms; here each block rotates the sum: outputs are
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from mmquad.backbones.base import named_setting
+from mmquad.backbones.arguments import BackboneArguments, named_setting
 from mmquad.backbones.isotropic import SequenceBackbone, stream_norm
 from mmquad.backbones.local_directions import (
     CANDIDATES,
@@ -21,8 +21,15 @@ from mmquad.backbones.local_directions import (
     LOCALVIM_SEARCHED,
     layer_directions,
 )
-from mmquad.layers import ClassToken, DropPath, LocalSequenceMixer, PatchEmbed, rotate_grid
-from mmquad.layers.selective_ssm import SelectiveSSM
+from mmquad.layers import (
+    ClassToken,
+    LayerNorm,
+    LocalSequenceMixer,
+    MixerBlock,
+    PatchEmbed,
+    SelectiveSSM,
+    rotate_grid,
+)
 from mmquad.registry import MODELS
 from mmquad.scans import LocalScan
 
@@ -72,38 +79,41 @@ LOCALVIM_ARCHS = {
 }
 
 
-class LocalVimBlock(nn.Module):
-    """``x + mixer(norm(x))`` of the rotated x, on tokens ``[B, L, C]`` of a grid.
+class LocalVimBlock(MixerBlock):
+    """A :class:`MixerBlock` of the rotated x, on tokens ``[B, L, C]`` of a grid.
 
     Args:
+        dim: C.
         mixer: Of tokens, height and width.
-        norm: Before it.
-        drop_path: Probability of dropping the mixer's branch.
+        mlp: After it, or None.
+        drop_path: Probability of dropping each residual branch.
+        norm: Makes the norm before each branch.
         rotary_side: See :func:`mmquad.layers.rotate_grid`; None: x is not rotated.
         rotary_grid: Its ``table_grid``.
     """
 
     def __init__(
         self,
+        dim: int,
         mixer: nn.Module,
-        norm: nn.Module,
+        mlp: nn.Module | None,
         drop_path: float,
+        norm: Callable[[int], nn.Module],
         rotary_side: int | None,
         rotary_grid: tuple[int, int] | None,
     ) -> None:
-        super().__init__()
-        self.norm1 = norm
-        self.mixer = mixer
-        self.drop_path = DropPath(drop_path)
+        super().__init__(dim, mixer, mlp, drop_path, norm)
         self.rotary_side, self.rotary_grid = rotary_side, rotary_grid
 
-    def forward(self, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, height: int, width: int
+    ) -> tuple[Tensor, Tensor]:
         """The stream after this block, and what its mixer added to it."""
         if self.rotary_side is not None:
             grid = x.unflatten(1, (height, width))
             x = rotate_grid(grid, self.rotary_side, self.rotary_grid).flatten(1, 2)
         branch = self.mixer(self.norm1(x), height, width)
-        return x + self.drop_path(branch), branch
+        return self.add_mlp(x + self.drop_path(branch)), branch
 
 
 @MODELS.register_module()
@@ -124,15 +134,10 @@ class LocalVim(SequenceBackbone):
             detectors have it.
         interpolate_rotary: On maps that do not have the grid of the arch, interpolate cosines and
             sines of its rotary embedding, as the release does, instead of computing theirs.
-        in_channels: Channels of the image.
         out_type: ``'map'``: maps ``[B, C, h, w]`` of the patches; ``'class_token'``: the token,
             ``[B, C]``, for classifiers.
-        out_indices: Layers, see :class:`IsotropicBackbone`.
-        drop_path_rate: Stochastic depth of the last layer; it grows linearly from 0.
-        frozen_stages: See :class:`IsotropicBackbone`.
-        norm_eval: See :class:`VisionBackbone`.
-        with_cp: See :class:`VisionBackbone`.
-        init_cfg: See :class:`VisionBackbone`.
+        **arguments: Those of every backbone: :class:`mmquad.backbones.BackboneArguments`; stages
+            are layers.
 
     Example:
         >>> import torch
@@ -150,50 +155,66 @@ class LocalVim(SequenceBackbone):
         pad_windows: bool = True,
         features: str = "stream",
         interpolate_rotary: bool = False,
-        in_channels: int = 3,
         out_type: str = "map",
-        out_indices: Sequence[int] = (-1,),
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        init_cfg: dict | list[dict] | None = None,
+        **arguments: Unpack[BackboneArguments],
     ) -> None:
         size = named_setting("arch", arch, LOCALVIM_ARCHS, LocalVimArch)
         if features not in ("stream", "mixer"):
             raise ValueError(f"features must be 'stream' or 'mixer', got {features!r}")
-        names = layer_directions(directions or size.directions, size.depth)
-        norm = stream_norm(size.norm)
-        inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
-        rotary_side = None if size.class_token else size.rotary_side
-        rotary_grid = tuple(size.grid) if interpolate_rotary else None
-
-        def block(i: int, drop_path: float) -> LocalVimBlock:
-            scan = LocalScan(names[i], pad_windows, size.class_token)
-            mixer = LocalSequenceMixer(
-                size.dim, inner_dim, size.d_state, dt_rank, scan, size.search
-            )
-            return LocalVimBlock(mixer, norm(size.dim), drop_path, rotary_side, rotary_grid)
-
         super().__init__(
-            stem=PatchEmbed(in_channels, size.dim, size.patch_size),
-            block=block,
-            norm=norm if features == "stream" else nn.LayerNorm,
-            dim=size.dim,
-            depth=size.depth,
-            grid=size.grid,
-            drop_path_rate=drop_path_rate,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            init_cfg=init_cfg,
+            size.dim,
+            size.depth,
+            size.grid,
+            class_token=size.class_token,
+            out_type=out_type,
+            **arguments,
         )
-        self.arch, self.directions, self.pad_windows = size, names, pad_windows
-        self.features = features
-        self._set_class_token(size.class_token, out_type)
-        self.apply(partial(_init_module, depth=size.depth))
-        self._freeze()
+        self.arch: LocalVimArch = size
+        self.directions = layer_directions(directions or size.directions, size.depth)
+        self.pad_windows, self.features = pad_windows, features
+        self.interpolate_rotary = interpolate_rotary
+        self.build()
+
+    def make_stem(self) -> nn.Module:
+        return PatchEmbed(self.in_channels, self.arch.dim, self.arch.patch_size)
+
+    def make_norm(self, dim: int) -> nn.Module:
+        return stream_norm(self.arch.norm, dim)
+
+    def make_output_norm(self, stage: int) -> nn.Module:
+        if self.features == "mixer":
+            return LayerNorm(self.dims[stage])
+        return super().make_output_norm(stage)
+
+    def make_block(self, layer: int, drop_path: float) -> nn.Module:
+        arch = self.arch
+        # A class token has no place in the grid that rotary angles could follow.
+        side = None if arch.class_token else arch.rotary_side
+        grid = self.grid if self.interpolate_rotary else None
+        mixer, mlp = self.make_mixer(layer), self.make_mlp(arch.dim)
+        return LocalVimBlock(arch.dim, mixer, mlp, drop_path, self.make_norm, side, grid)
+
+    def make_mixer(self, layer: int) -> nn.Module:
+        """What mixes tokens in a layer: of ``[B, L, C]``, height and width of the grid."""
+        arch = self.arch
+        scan = LocalScan(self.directions[layer], self.pad_windows, arch.class_token)
+        inner_dim = int(arch.dim * arch.ssm_ratio)
+        return LocalSequenceMixer(arch.dim, inner_dim, arch.d_state, scan, arch.search)
+
+    @torch.no_grad()
+    def init_module(self, module: nn.Module) -> None:
+        """The release's, but step sizes keep Mamba's: it sets their bias to 0, dt to 0.69."""
+        if isinstance(module, LocalSequenceMixer):
+            nn.init.trunc_normal_(module.in_proj.weight, std=0.02)
+            # The sum of ``depth`` branches shall not grow with their number (GPT-2, Mamba).
+            module.out_proj.weight.div_(math.sqrt(self.arch.depth))
+            for linear in (module.combine.reduce, module.combine.expand):
+                nn.init.trunc_normal_(linear.weight, std=0.02)
+                nn.init.zeros_(linear.bias)
+        elif isinstance(module, SelectiveSSM):
+            nn.init.trunc_normal_(module.x_proj, std=0.02)
+        elif isinstance(module, ClassToken):
+            nn.init.zeros_(module.token)
 
     def run_layer(self, i: int, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         x, branch = self.run_block(self.stages[i], x, height, width)
@@ -205,18 +226,3 @@ class LocalVim(SequenceBackbone):
             "directions": [" ".join(names) for names in self.directions],
             "pad_windows": self.pad_windows,
         }
-
-
-@torch.no_grad()
-def _init_module(module: nn.Module, depth: int) -> None:
-    """The release's, except that step sizes keep Mamba's: it sets their bias to 0, dt to 0.69."""
-    if isinstance(module, LocalSequenceMixer):
-        nn.init.trunc_normal_(module.in_proj.weight, std=0.02)
-        module.out_proj.weight.div_(math.sqrt(depth))
-        for linear in (module.combine.reduce, module.combine.expand):
-            nn.init.trunc_normal_(linear.weight, std=0.02)
-            nn.init.zeros_(linear.bias)
-    elif isinstance(module, SelectiveSSM):
-        nn.init.trunc_normal_(module.x_proj, std=0.02)
-    elif isinstance(module, ClassToken):
-        nn.init.zeros_(module.token)

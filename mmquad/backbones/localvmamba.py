@@ -7,7 +7,10 @@ Paper: Huang et al., LocalMamba, arXiv:2403.09338. Release: hunto/LocalMamba, co
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mmquad.backbones.base import named_setting
+from torch import nn
+from typing_extensions import Unpack
+
+from mmquad.backbones.arguments import BackboneArguments, named_setting
 from mmquad.backbones.hierarchical import HierarchicalBackbone
 from mmquad.backbones.local_directions import (
     CANDIDATES,
@@ -15,7 +18,7 @@ from mmquad.backbones.local_directions import (
     LOCALVMAMBA_SEARCHED,
     layer_directions,
 )
-from mmquad.layers import LocalMapMixer, MixerBlock, PatchEmbed, PatchMerging
+from mmquad.layers import LocalMapMixer, PatchEmbed, PatchMerging
 from mmquad.registry import MODELS
 from mmquad.scans import LocalScan
 
@@ -66,13 +69,7 @@ class LocalVMamba(HierarchicalBackbone):
         directions: Instead of those of the arch, in the same form.
         pad_windows: Fill up windows at the edge of the map, as the release does. False: they are
             smaller, and no position is empty.
-        in_channels: Channels of the image.
-        out_indices: See :class:`VisionBackbone`.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        frozen_stages: See :class:`VisionBackbone`.
-        norm_eval: See :class:`VisionBackbone`.
-        with_cp: See :class:`VisionBackbone`.
-        init_cfg: See :class:`VisionBackbone`.
+        **arguments: Those of every backbone: :class:`mmquad.backbones.BackboneArguments`.
 
     Example:
         >>> import torch
@@ -88,43 +85,27 @@ class LocalVMamba(HierarchicalBackbone):
         *,
         directions: str | Sequence[str] | None = None,
         pad_windows: bool = True,
-        in_channels: int = 3,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        init_cfg: dict | list[dict] | None = None,
+        **arguments: Unpack[BackboneArguments],
     ) -> None:
         size = named_setting("arch", arch, LOCALVMAMBA_ARCHS, LocalVMambaArch)
-        names = layer_directions(directions or size.directions, sum(size.depths))
-        dims = [size.dim * 2**i for i in range(len(size.depths))]
+        super().__init__(size.dim, size.depths, **arguments)
+        self.arch: LocalVMambaArch = size
+        self.directions = layer_directions(directions or size.directions, sum(size.depths))
+        self.pad_windows = pad_windows
+        self.build()
 
-        def block(i: int, j: int, drop_path: float) -> MixerBlock:
-            mixer = LocalMapMixer(
-                dims[i],
-                int(dims[i] * size.ssm_ratio),
-                size.d_state,
-                -(-dims[i] // 16),
-                LocalScan(names[sum(size.depths[:i]) + j], pad_windows),
-                size.search,
-            )
-            return MixerBlock(dims[i], mixer, drop_path=drop_path)
+    def make_stem(self) -> nn.Module:
+        return PatchEmbed(self.in_channels, self.dims[0], patch_size=4, norm=True, cover=False)
 
-        super().__init__(
-            stem=PatchEmbed(in_channels, size.dim, patch_size=4, norm=True, cover=False),
-            block=block,
-            downsample=PatchMerging,
-            dims=dims,
-            depths=size.depths,
-            drop_path_rate=drop_path_rate,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            init_cfg=init_cfg,
-        )
-        self.arch, self.directions, self.pad_windows = size, names, pad_windows
+    def make_downsample(self, stage: int) -> nn.Module:
+        return PatchMerging(self.dims[stage - 1], self.dims[stage])
+
+    def make_mixer(self, stage: int, index: int) -> nn.Module:
+        dim, arch = self.dims[stage], self.arch
+        # Directions are listed layer by layer over all stages.
+        names = self.directions[sum(self.depths[:stage]) + index]
+        scan = LocalScan(names, self.pad_windows)
+        return LocalMapMixer(dim, int(dim * arch.ssm_ratio), arch.d_state, scan, arch.search)
 
     def settings(self) -> dict[str, Any]:
         """Directions of every layer, and whether windows are padded: no shape shows them."""

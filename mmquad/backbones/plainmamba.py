@@ -5,18 +5,19 @@ Paper: Yang et al., BMVC 2024, arXiv:2403.17695. Release: ChenhongyiYang/PlainMa
 :class:`SnakeReading`.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from mmquad.backbones.base import init_linear, named_setting
+from mmquad.backbones.arguments import BackboneArguments, named_setting
 from mmquad.backbones.isotropic import IsotropicBackbone
 from mmquad.layers import (
+    BatchNorm2d,
     DeepPatchEmbed,
     DepthwiseConv2d,
-    MixerBlock,
+    LayerNorm,
     SelectiveSSM,
     SnakeMixer,
 )
@@ -82,13 +83,15 @@ class DepthwiseLayer(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.conv = DepthwiseConv2d(dim, 3, bias=False)
-        self.norm = nn.BatchNorm2d(dim)
+        self.norm = BatchNorm2d(dim)
         self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = conv_channels_last(self.conv, x).permute(0, 3, 1, 2)
-        # Under autocast the convolution narrows the residual stream.
-        return self.act(self.norm(y)).permute(0, 2, 3, 1).to(x.dtype)
+        # The residual stream is float32, also where the weights are 16-bit.
+        y = conv_channels_last(self.conv, x.to(next(self.parameters()).dtype))
+        y = self.act(self.norm(y.permute(0, 3, 1, 2)))  # batch norms want [B, C, H, W]
+        # Under autocast, and in 16-bit models, the convolution narrows the stream.
+        return y.permute(0, 2, 3, 1).to(x.dtype)
 
 
 @MODELS.register_module()
@@ -101,15 +104,10 @@ class PlainMamba(IsotropicBackbone):
     Args:
         arch: ``'L1'``, ``'L2'``, ``'L3'``, or a mapping with the fields of
             :class:`PlainMambaArch`.
-        in_channels: Channels of the image.
         reading: ``'released'`` (for the published weights), ``'paper'``, or a mapping with the
             fields of :class:`SnakeReading`.
-        out_indices: Layers, see :class:`IsotropicBackbone`.
-        drop_path_rate: Stochastic depth of the last layer; it grows linearly from 0.
-        frozen_stages: See :class:`IsotropicBackbone`.
-        norm_eval: See :class:`VisionBackbone`.
-        with_cp: See :class:`VisionBackbone`.
-        init_cfg: See :class:`VisionBackbone`.
+        **arguments: Those of every backbone: :class:`mmquad.backbones.BackboneArguments`; stages
+            are layers.
 
     Example:
         >>> import torch
@@ -123,50 +121,54 @@ class PlainMamba(IsotropicBackbone):
         self,
         arch: str | Mapping = "L1",
         *,
-        in_channels: int = 3,
         reading: str | Mapping = "released",
-        out_indices: Sequence[int] = (-1,),
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        init_cfg: dict | list[dict] | None = None,
+        **arguments: Unpack[BackboneArguments],
     ) -> None:
         size = named_setting("arch", arch, PLAINMAMBA_ARCHS, PlainMambaArch)
-        how = named_setting("reading", reading, SNAKE_READINGS, SnakeReading)
-        inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
+        super().__init__(size.dim, size.depth, size.grid, **arguments)
+        self.arch: PlainMambaArch = size
+        self.reading: SnakeReading = named_setting("reading", reading, SNAKE_READINGS, SnakeReading)
+        self.build()
 
-        def block(i: int, drop_path: float) -> nn.Module:
-            mixer = SnakeMixer(
-                size.dim,
-                inner_dim,
-                size.d_state,
-                dt_rank,
-                conv_size=size.conv_size,
-                **how._asdict(),
-            )
-            layer = MixerBlock(size.dim, mixer, drop_path=drop_path)
-            if i in size.conv_layers:
-                return nn.Sequential(layer, DepthwiseLayer(size.dim))
-            return layer
+    def make_stem(self) -> nn.Module:
+        arch = self.arch
+        return DeepPatchEmbed(self.in_channels, arch.dim, arch.patch_size, arch.num_convs)
 
-        super().__init__(
-            stem=DeepPatchEmbed(in_channels, size.dim, size.patch_size, size.num_convs),
-            block=block,
-            norm=partial(nn.LayerNorm, eps=1e-6),
-            dim=size.dim,
-            depth=size.depth,
-            grid=size.grid,
-            drop_path_rate=drop_path_rate,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            init_cfg=init_cfg,
+    def make_output_norm(self, stage: int) -> nn.Module:
+        return LayerNorm(self.dims[stage], eps=1e-6)
+
+    def make_block(self, layer: int, drop_path: float) -> nn.Module:
+        block = super().make_block(layer, drop_path)
+        # These layers end with a convolution without residual; in L1 it is the first alone.
+        if layer in self.arch.conv_layers:
+            return nn.Sequential(block, DepthwiseLayer(self.arch.dim))
+        return block
+
+    def make_mixer(self, layer: int) -> nn.Module:
+        del layer
+        arch = self.arch
+        return SnakeMixer(
+            arch.dim,
+            int(arch.dim * arch.ssm_ratio),
+            arch.d_state,
+            conv_size=arch.conv_size,
+            double_dt_bias=self.reading.double_dt_bias,
+            raster_parameters=self.reading.raster_parameters,
         )
-        self.arch, self.reading = size, how
-        self.apply(_init_module)
-        self._freeze()
+from mmquad.layers import (
+    BatchNorm2d,
+    DeepPatchEmbed,
+    DepthwiseConv2d,
+    LayerNorm,
+    SelectiveSSM,
+    SnakeMixer,
+)
+
+    def init_module(self, module: nn.Module) -> None:
+        """The release's, but step sizes keep Mamba's: it sets their bias to 0, dt to 0.69."""
+        super().init_module(module)
+        if isinstance(module, SelectiveSSM):
+            nn.init.trunc_normal_(module.x_proj, std=0.02)
 
     def settings(self) -> dict[str, Any]:
         """The reading: its name, or its fields if it has none."""
@@ -180,10 +182,3 @@ class PlainMamba(IsotropicBackbone):
             layer, convolution = block
             return convolution(super().run_block(layer, x))
         return super().run_block(block, x)
-
-
-def _init_module(module: nn.Module) -> None:
-    """The release's, except that step sizes keep Mamba's: it sets their bias to 0, dt to 0.69."""
-    init_linear(module)
-    if isinstance(module, SelectiveSSM):
-        nn.init.trunc_normal_(module.x_proj, std=0.02)

@@ -5,14 +5,17 @@ Release: VISION-SJTU/QuadMamba, commit 720ecc3. Its behaviour is ``quadtree='rel
 default follows the paper's text where the two differ (docs/fidelity.md lists how).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mmquad.backbones.base import named_setting
+from torch import nn
+from typing_extensions import Unpack
+
+from mmquad.backbones.arguments import BackboneArguments, named_setting
 from mmquad.backbones.hierarchical import HierarchicalBackbone
-from mmquad.layers import ConvDownsample, ConvStem, MixerBlock, QuadMixer, ScanMixer
+from mmquad.layers import MLP, ConvDownsample, ConvStem, QuadMixer, ScanMixer
 from mmquad.registry import MODELS
-from mmquad.scans import CrossScan, LocalScan, QuadScan
+from mmquad.scans import CrossScan, QuadScan
 from mmquad.scans.quad import SHIFT_CYCLE
 
 __all__ = ["QUADMAMBA_ARCHS", "QUADTREES", "QuadMamba", "QuadMambaArch", "Quadtree"]
@@ -62,9 +65,6 @@ class Quadtree(NamedTuple):
         coarse_level: Coarse windows are the map halved this often, fine ones once more.
         levels: 2, or 3 for a choice inside the chosen window; see :class:`mmquad.scans.QuadScan`.
         top_k: Coarse windows to choose.
-        fixed_window: Not a quadtree but fixed windows of this many tokens a side, read row by row
-            and visited in raster order, forwards and backwards (K = 2 as a quadtree has); 0: no
-            windows, rows only. Nothing is learned, shifted, or affected by the other settings.
     """
 
     nested: bool = True
@@ -75,7 +75,6 @@ class Quadtree(NamedTuple):
     coarse_level: int = 1
     levels: int = 2
     top_k: int = 1
-    fixed_window: int | None = None
 
 
 QUADTREES = {
@@ -96,15 +95,9 @@ class QuadMamba(HierarchicalBackbone):
     Args:
         arch: ``'lite'``, ``'lite-r2'``, ``'tiny'``, ``'small'``, ``'base'``, or a mapping with the
             fields of :class:`QuadMambaArch`.
-        in_channels: Channels of the image.
-        out_indices: See :class:`VisionBackbone`.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
         quadtree: ``'paper'``, ``'released'`` (for weights trained with the authors' code), or a
             mapping with the fields of :class:`Quadtree`.
-        frozen_stages: See :class:`VisionBackbone`.
-        norm_eval: See :class:`VisionBackbone`.
-        with_cp: See :class:`VisionBackbone`.
-        init_cfg: See :class:`VisionBackbone`.
+        **arguments: Those of every backbone: :class:`mmquad.backbones.BackboneArguments`.
 
     Example:
         >>> import torch
@@ -118,39 +111,54 @@ class QuadMamba(HierarchicalBackbone):
         self,
         arch: str | Mapping = "tiny",
         *,
-        in_channels: int = 3,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        drop_path_rate: float = 0.0,
         quadtree: str | Mapping = "paper",
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        init_cfg: dict | list[dict] | None = None,
+        **arguments: Unpack[BackboneArguments],
     ) -> None:
         size = named_setting("arch", arch, QUADMAMBA_ARCHS, QuadMambaArch)
-        tree = _checked(named_setting("quadtree", quadtree, QUADTREES, Quadtree))
-        dims = [size.dim * 2**i for i in range(len(size.depths))]
-        shifts = _shifts(size, tree.shifts)
+        super().__init__(size.dim, size.depths, **arguments)
+        self.arch: QuadMambaArch = size
+        self.quadtree: Quadtree = _checked(named_setting("quadtree", quadtree, QUADTREES, Quadtree))
+        self.build()
 
-        def block(i: int, j: int, drop_path: float) -> MixerBlock:
-            shift = shifts[i][j] if i in size.quad_stages else None
-            mixer = _mixer(dims[i], size, tree, shift)
-            return MixerBlock(dims[i], mixer, size.mlp_ratio, drop_path)
+    def make_stem(self) -> nn.Module:
+        return ConvStem(self.in_channels, self.dims[0])
 
-        super().__init__(
-            stem=ConvStem(in_channels, size.dim),
-            block=block,
-            downsample=ConvDownsample,
-            dims=dims,
-            depths=size.depths,
-            drop_path_rate=drop_path_rate,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            init_cfg=init_cfg,
+    def make_downsample(self, stage: int) -> nn.Module:
+        return ConvDownsample(self.dims[stage - 1], self.dims[stage])
+
+    def make_mlp(self, dim: int) -> nn.Module | None:
+        return MLP(dim, int(dim * self.arch.mlp_ratio)) if self.arch.mlp_ratio else None
+
+    def make_mixer(self, stage: int, index: int) -> nn.Module:
+        dim, arch, tree = self.dims[stage], self.arch, self.quadtree
+        inner_dim = int(dim * arch.ssm_ratio)
+        if stage not in arch.quad_stages:
+            return ScanMixer(dim, inner_dim, arch.d_state, CrossScan(), conv_bias=arch.conv_bias)
+        scan = QuadScan(
+            shift=self.shift(stage, index),
+            nested=tree.nested,
+            scores_follow_shift=tree.scores_follow_shift,
+            shift_by_height=tree.shift_by_height,
+            coarse_level=tree.coarse_level,
+            levels=tree.levels,
         )
-        self.arch, self.quadtree = size, tree
+        return QuadMixer(
+            dim,
+            inner_dim,
+            arch.d_state,
+            scan,
+            use_context=tree.use_context,
+            top_k=tree.top_k,
+            conv_bias=arch.conv_bias,
+        )
+
+    def shift(self, stage: int, index: int) -> tuple[int, int]:
+        """Signs of the roll in a block: each second one of a stage, cycling over the network."""
+        if index % 2 == 0:
+            return (0, 0)
+        # Counted over all blocks, so that a stage goes on where the one before it left off.
+        block = sum(self.depths[:stage]) + index
+        return self.quadtree.shifts[block // 2 % len(self.quadtree.shifts)]
 
     def settings(self) -> dict[str, Any]:
         """The quadtree: its name, or its fields if it has none."""
@@ -162,7 +170,7 @@ def _checked(tree: Quadtree) -> Quadtree:
     """The same, with shifts as tuples also if a config gave lists.
 
     Raises:
-        ValueError: Shifts are no signs, or settings contradict each other.
+        ValueError: Shifts are no signs.
     """
     shifts = [tuple(shift) for shift in tree.shifts]
     if not shifts or any(len(s) != 2 or not set(s) <= {-1, 0, 1} for s in shifts):
@@ -170,48 +178,4 @@ def _checked(tree: Quadtree) -> Quadtree:
             "quadtree.shifts must be pairs of -1, 0 and 1, at least one, such as ((1, 1),), or "
             f"((0, 0),) for no shift; got {shifts}"
         )
-    tree = tree._replace(shifts=tuple((down, right) for down, right in shifts))
-    if tree.fixed_window is not None:
-        others = [
-            name
-            for name, default in Quadtree._field_defaults.items()
-            if name != "fixed_window" and getattr(tree, name) != default
-        ]
-        if tree.fixed_window < 0 or others:
-            raise ValueError(
-                "quadtree.fixed_window must be a side of at least 0 tokens, without other settings;"
-                f" got {tree.fixed_window} and {others}"
-            )
-    return tree
-
-
-def _shifts(size: QuadMambaArch, cycle: tuple[tuple[int, int], ...]) -> list[list[tuple[int, int]]]:
-    """Shift signs of every block: each second block of a stage, cycling over the whole network."""
-    shifts, before = [], 0
-    for depth in size.depths:
-        shifts.append(
-            [cycle[(before + j) // 2 % len(cycle)] if j % 2 else (0, 0) for j in range(depth)]
-        )
-        before += depth
-    return shifts
-
-
-def _mixer(
-    dim: int, size: QuadMambaArch, tree: Quadtree, shift: tuple[int, int] | None
-) -> ScanMixer:
-    sizes = (dim, int(dim * size.ssm_ratio), size.d_state, -(-dim // 16))
-    if shift is None:
-        return ScanMixer(*sizes, CrossScan(), conv_bias=size.conv_bias)
-    if tree.fixed_window is not None:
-        window = f"w{tree.fixed_window}" if tree.fixed_window else "h"
-        fixed = LocalScan((window, f"{window}_flip"), padded=False)
-        return ScanMixer(*sizes, fixed, conv_bias=size.conv_bias)
-    scan = QuadScan(
-        shift=shift,
-        nested=tree.nested,
-        scores_follow_shift=tree.scores_follow_shift,
-        shift_by_height=tree.shift_by_height,
-        coarse_level=tree.coarse_level,
-        levels=tree.levels,
-    )
-    return QuadMixer(*sizes, scan, tree.use_context, tree.top_k, conv_bias=size.conv_bias)
+    return tree._replace(shifts=tuple((down, right) for down, right in shifts))

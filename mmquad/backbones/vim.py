@@ -6,16 +6,16 @@ formed at the start of the next one. Here each block forms its own; outputs are 
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
-from mmquad.backbones.base import named_setting
+from mmquad.backbones.arguments import BackboneArguments, named_setting
 from mmquad.backbones.isotropic import SequenceBackbone, stream_norm
-from mmquad.layers import BidirectionalMixer, MixerBlock, PatchEmbed
+from mmquad.layers import BidirectionalMixer, PatchEmbed
 from mmquad.registry import MODELS
 
 __all__ = ["VIM_ARCHS", "Vim", "VimArch"]
@@ -66,16 +66,11 @@ class Vim(SequenceBackbone):
 
     Args:
         arch: A name in ``VIM_ARCHS``, or a mapping with the fields of :class:`VimArch`.
-        in_channels: Channels of the image.
         class_token: Have one. Weights with it load into a model without.
         out_type: ``'map'``: maps ``[B, C, h, w]`` of the patches; ``'class_token'``: the token,
             ``[B, C]``, for classifiers.
-        out_indices: Layers, see :class:`IsotropicBackbone`.
-        drop_path_rate: Stochastic depth of the last layer; it grows linearly from 0.
-        frozen_stages: See :class:`IsotropicBackbone`.
-        norm_eval: See :class:`VisionBackbone`.
-        with_cp: See :class:`VisionBackbone`.
-        init_cfg: See :class:`VisionBackbone`.
+        **arguments: Those of every backbone: :class:`mmquad.backbones.BackboneArguments`; stages
+            are layers.
 
     Example:
         >>> import torch
@@ -89,52 +84,45 @@ class Vim(SequenceBackbone):
         self,
         arch: str | Mapping = "tiny",
         *,
-        in_channels: int = 3,
         class_token: bool = True,
         out_type: str = "map",
-        out_indices: Sequence[int] = (-1,),
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        init_cfg: dict | list[dict] | None = None,
+        **arguments: Unpack[BackboneArguments],
     ) -> None:
         size = named_setting("arch", arch, VIM_ARCHS, VimArch)
-        norm = stream_norm(size.norm)
-        inner_dim, dt_rank = int(size.dim * size.ssm_ratio), -(-size.dim // 16)
-
-        def block(_: int, drop_path: float) -> MixerBlock:
-            mixer = BidirectionalMixer(size.dim, inner_dim, size.d_state, dt_rank)
-            return MixerBlock(size.dim, mixer, drop_path=drop_path, norm=norm)
-
         super().__init__(
-            stem=PatchEmbed(in_channels, size.dim, size.patch_size, size.stride, cover=size.cover),
-            block=block,
-            norm=norm,
-            dim=size.dim,
-            depth=size.depth,
-            grid=size.grid,
-            drop_path_rate=drop_path_rate,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            init_cfg=init_cfg,
+            size.dim,
+            size.depth,
+            size.grid,
+            class_token=class_token,
+            out_type=out_type,
+            **arguments,
         )
-        self.arch = size
-        self._set_class_token(class_token, out_type)
-        self.apply(partial(_init_module, depth=size.depth))
-        self._freeze()
+        self.arch: VimArch = size
+        self.build()
 
+    def make_stem(self) -> nn.Module:
+        arch = self.arch
+        return PatchEmbed(
+            self.in_channels, arch.dim, arch.patch_size, arch.stride, cover=arch.cover
+        )
 
-@torch.no_grad()
-def _init_module(module: nn.Module, depth: int) -> None:
-    """The release's: LeCun normal patches, and residual branches scaled down by their number."""
-    if isinstance(module, PatchEmbed):
-        # 0.88 is the standard deviation of a normal distribution cut at two of its own.
-        std = module.conv.weight[0].numel() ** -0.5 / 0.87962566103423978
-        nn.init.trunc_normal_(module.conv.weight, std=std, a=-2 * std, b=2 * std)
-        if module.conv.bias is not None:
-            nn.init.zeros_(module.conv.bias)
-    elif isinstance(module, BidirectionalMixer):
-        module.out_proj.weight.div_(math.sqrt(depth))
+    def make_norm(self, dim: int) -> nn.Module:
+        return stream_norm(self.arch.norm, dim)
+
+    def make_mixer(self, layer: int) -> nn.Module:
+        del layer
+        arch = self.arch
+        return BidirectionalMixer(arch.dim, int(arch.dim * arch.ssm_ratio), arch.d_state)
+
+    @torch.no_grad()
+    def init_module(self, module: nn.Module) -> None:
+        """The release's: LeCun normal patches, residual branches scaled down by their number."""
+        if isinstance(module, PatchEmbed):
+            # 0.88 is the standard deviation of a normal distribution cut at two of its own.
+            std = module.conv.weight[0].numel() ** -0.5 / 0.87962566103423978
+            nn.init.trunc_normal_(module.conv.weight, std=std, a=-2 * std, b=2 * std)
+            if module.conv.bias is not None:
+                nn.init.zeros_(module.conv.bias)
+        elif isinstance(module, BidirectionalMixer):
+            # The sum of ``depth`` branches shall not grow with their number (GPT-2, Mamba).
+            module.out_proj.weight.div_(math.sqrt(self.arch.depth))

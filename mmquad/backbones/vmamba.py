@@ -5,19 +5,15 @@ The ``vanilla`` archs are its first version (``v0``), which most papers compare 
 are its current one (``v05_noz``). ``s2l5`` says: ssm_ratio 2, 5 blocks in the third stage.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from mmquad.backbones.base import named_setting
+from torch import nn
+from typing_extensions import Unpack
+
+from mmquad.backbones.arguments import BackboneArguments, named_setting
 from mmquad.backbones.hierarchical import HierarchicalBackbone
-from mmquad.layers import (
-    ConvDownsample,
-    ConvStem,
-    MixerBlock,
-    PatchEmbed,
-    PatchMerging,
-    ScanMixer,
-)
+from mmquad.layers import MLP, ConvDownsample, ConvStem, PatchEmbed, PatchMerging, ScanMixer
 from mmquad.registry import MODELS
 from mmquad.scans import CrossScan
 
@@ -75,13 +71,7 @@ class VMamba(HierarchicalBackbone):
 
     Args:
         arch: A name in ``VMAMBA_ARCHS``, or a mapping with the fields of :class:`VMambaArch`.
-        in_channels: Channels of the image.
-        out_indices: See :class:`VisionBackbone`.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        frozen_stages: See :class:`VisionBackbone`.
-        norm_eval: See :class:`VisionBackbone`.
-        with_cp: See :class:`VisionBackbone`.
-        init_cfg: See :class:`VisionBackbone`.
+        **arguments: Those of every backbone: :class:`mmquad.backbones.BackboneArguments`.
 
     Example:
         >>> import torch
@@ -92,45 +82,33 @@ class VMamba(HierarchicalBackbone):
     """
 
     def __init__(
-        self,
-        arch: str | Mapping = "tiny-s1l8",
-        *,
-        in_channels: int = 3,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        init_cfg: dict | list[dict] | None = None,
+        self, arch: str | Mapping = "tiny-s1l8", **arguments: Unpack[BackboneArguments]
     ) -> None:
         size = named_setting("arch", arch, VMAMBA_ARCHS, VMambaArch)
-        dims = [size.dim * 2**i for i in range(len(size.depths))]
+        super().__init__(size.dim, size.depths, **arguments)
+        self.arch: VMambaArch = size
+        self.build()
 
-        def block(i: int, _: int, drop_path: float) -> MixerBlock:
-            mixer = ScanMixer(
-                dims[i],
-                int(dims[i] * size.ssm_ratio),
-                size.d_state,
-                -(-dims[i] // 16),
-                CrossScan(),
-                gate=size.gate,
-                conv_bias=size.conv_bias,
-            )
-            return MixerBlock(dims[i], mixer, size.mlp_ratio, drop_path)
+    def make_stem(self) -> nn.Module:
+        if self.arch.overlap:
+            return ConvStem(self.in_channels, self.dims[0])
+        return PatchEmbed(self.in_channels, self.dims[0], patch_size=4, norm=True, cover=False)
 
-        super().__init__(
-            stem=ConvStem(in_channels, size.dim)
-            if size.overlap
-            else PatchEmbed(in_channels, size.dim, patch_size=4, norm=True, cover=False),
-            block=block,
-            downsample=ConvDownsample if size.overlap else PatchMerging,
-            dims=dims,
-            depths=size.depths,
-            drop_path_rate=drop_path_rate,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            init_cfg=init_cfg,
+    def make_downsample(self, stage: int) -> nn.Module:
+        kind = ConvDownsample if self.arch.overlap else PatchMerging
+        return kind(self.dims[stage - 1], self.dims[stage])
+
+    def make_mlp(self, dim: int) -> nn.Module | None:
+        return MLP(dim, int(dim * self.arch.mlp_ratio)) if self.arch.mlp_ratio else None
+
+    def make_mixer(self, stage: int, index: int) -> nn.Module:
+        del index
+        dim, arch = self.dims[stage], self.arch
+        return ScanMixer(
+            dim,
+            int(dim * arch.ssm_ratio),
+            arch.d_state,
+            CrossScan(),
+            gate=arch.gate,
+            conv_bias=arch.conv_bias,
         )
-        self.arch = size

@@ -8,6 +8,7 @@ from mmquad.layers.local_attention import DirectionAttention, DirectionSearch
 from mmquad.layers.local_mixers import LocalMapMixer, LocalSequenceMixer
 from mmquad.layers.mixers import QuadMixer, ScanMixer
 from mmquad.layers.mlp import MLP
+from mmquad.layers.norms import BatchNorm2d, LayerNorm, RMSNorm
 from mmquad.layers.patch import (
     ConvDownsample,
     ConvStem,
@@ -23,6 +24,7 @@ from mmquad.layers.weight_decay import exempt_from_decay, exempt_parameters
 
 __all__ = [
     "MLP",
+    "BatchNorm2d",
     "BidirectionalMixer",
     "ClassToken",
     "ConvDownsample",
@@ -33,12 +35,14 @@ __all__ = [
     "DirectionSearch",
     "DropPath",
     "GridPositions",
+    "LayerNorm",
     "LocalMapMixer",
     "LocalSequenceMixer",
     "MixerBlock",
     "PatchEmbed",
     "PatchMerging",
     "QuadMixer",
+    "RMSNorm",
     "ScanMixer",
     "SelectiveSSM",
     "SnakeMixer",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from mmquad.layers.drop_path import DropPath
-from mmquad.layers.mlp import MLP
+from mmquad.layers.norms import LayerNorm
 
 __all__ = ["MixerBlock"]
 
@@ -16,7 +16,7 @@ class MixerBlock(nn.Module):
     Args:
         dim: C.
         mixer: Module ``[B, ..., C] -> [B, ..., C]``.
-        mlp_ratio: Hidden width of the MLP over C; 0 for a block without MLP.
+        mlp: Module ``[B, ..., C] -> [B, ..., C]``; None for a block without one.
         drop_path: Probability of dropping each residual branch.
         norm: Makes the norm before each branch.
     """
@@ -25,22 +25,23 @@ class MixerBlock(nn.Module):
         self,
         dim: int,
         mixer: nn.Module,
-        mlp_ratio: float = 0.0,
+        mlp: nn.Module | None = None,
         drop_path: float = 0.0,
-        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        norm: Callable[[int], nn.Module] = LayerNorm,
     ) -> None:
         super().__init__()
         self.norm1 = norm(dim)
         self.mixer = mixer
-        if mlp_ratio:
+        if mlp is not None:
             self.norm2 = norm(dim)
-            self.mlp: MLP | None = MLP(dim, int(dim * mlp_ratio))
-        else:
-            self.mlp = None
+        self.mlp = mlp
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.mixer(self.norm1(x)))
+        return self.add_mlp(x + self.drop_path(self.mixer(self.norm1(x))))
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """``x + mlp(norm(x))``; x itself where there is no MLP."""
         if self.mlp is not None:
             x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x

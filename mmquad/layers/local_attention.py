@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmquad.layers.norms import LayerNorm
+
 __all__ = ["DirectionAttention", "DirectionSearch"]
 
 _REDUCTION = 8
@@ -24,7 +26,7 @@ class DirectionAttention(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.reduce = nn.Linear(dim, max(dim // _REDUCTION, 1))
         self.act = nn.GELU()
         self.expand = nn.Linear(max(dim // _REDUCTION, 1), dim)

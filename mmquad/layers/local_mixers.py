@@ -20,9 +20,9 @@ class LocalMapMixer(ScanMixer):
         dim: Channels C of the block.
         inner_dim: Channels D of the scan.
         d_state: States N per channel.
-        dt_rank: Rank R of the step-size projection.
         scan: The directions.
         search: Weigh the directions as the search network does.
+        dt_rank: Rank R of the step-size projection; ``ceil(C / 16)`` unless given.
     """
 
     def __init__(
@@ -30,17 +30,18 @@ class LocalMapMixer(ScanMixer):
         dim: int,
         inner_dim: int,
         d_state: int,
-        dt_rank: int,
         scan: LocalScan,
         search: bool = False,
+        *,
+        dt_rank: int | None = None,
     ) -> None:
-        super().__init__(dim, inner_dim, d_state, dt_rank, scan, gate=True, conv_bias=True)
+        super().__init__(dim, inner_dim, d_state, scan, dt_rank=dt_rank, gate=True, conv_bias=True)
         self.combine = _combination(inner_dim, scan, search)
 
     def mix(self, x: Tensor) -> Tensor:
-        assert isinstance(self.scan, LocalScan)
         height, width = x.shape[1:3]
         tables = self.scan.tables(height, width, x.device)
+        # [B, K, L, D]: the attention weighs directions before they are summed.
         ys = self.ssm.scan_tokens(x.flatten(1, 2), tables.order, tables.inverse, merge=False)
         return self.combine(ys).unflatten(1, (height, width))
 
@@ -55,9 +56,9 @@ class LocalSequenceMixer(SequenceMixer):
         dim: Channels C of the block.
         inner_dim: Channels D of the scan.
         d_state: States N per channel.
-        dt_rank: Rank R of the step-size projection.
         scan: The directions.
         search: Weigh the directions as the search network does.
+        dt_rank: Rank R of the step-size projection; ``ceil(C / 16)`` unless given.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class LocalSequenceMixer(SequenceMixer):
         dim: int,
         inner_dim: int,
         d_state: int,
-        dt_rank: int,
         scan: LocalScan,
         search: bool = False,
+        *,
+        dt_rank: int | None = None,
     ) -> None:
-        super().__init__(dim, inner_dim, d_state, dt_rank, scan.directions)
+        super().__init__(dim, inner_dim, d_state, scan.directions, dt_rank=dt_rank)
         self.scan = scan
         self.combine = _combination(inner_dim, scan, search)
 
@@ -77,11 +79,11 @@ class LocalSequenceMixer(SequenceMixer):
         """``[B, L, C] -> [B, L, C]``; L as the scan has it for a grid of this height and width."""
         tables = self.scan.tables(height, width, x.device)
         x, gate = self.in_proj(x).chunk(2, dim=-1)
-        ys = return_directions(
-            self.scan_sequences(gather_tokens(x, *tables)), *tables
-        )  # [B, K, L, D]
+        ys = self.scan_sequences(gather_tokens(x, *tables))  # [B, P, K, D]
+        ys = return_directions(ys, *tables)  # [B, K, L, D]
         # The attention looks at gated directions, so the gate comes before their sum.
-        return self.out_proj(self.combine(ys * self.act(gate)[:, None]))
+        y = self.combine(ys * self.act(gate)[:, None])
+        return self.out_proj(y.to(x.dtype))
 
 
 def _combination(dim: int, scan: LocalScan, search: bool) -> DirectionAttention:

@@ -6,10 +6,11 @@ The families differ in the order tokens are read, so a mixer receives its scan a
 from torch import Tensor, nn
 
 from mmquad.layers.depthwise import DepthwiseConv2d
+from mmquad.layers.norms import LayerNorm
 from mmquad.layers.patch import conv_channels_last
-from mmquad.layers.selective_ssm import SelectiveSSM
+from mmquad.layers.selective_ssm import SelectiveSSM, step_rank
 from mmquad.layers.window_selector import WindowSelector
-from mmquad.scans import FixedScan, QuadScan
+from mmquad.scans import QuadScan, Scan
 
 __all__ = ["QuadMixer", "ScanMixer"]
 
@@ -23,8 +24,8 @@ class ScanMixer(nn.Module):
         dim: Channels C of the block.
         inner_dim: Channels D of the scan.
         d_state: States N per channel.
-        dt_rank: Rank R of the step-size projection.
         scan: The orders tokens are read in.
+        dt_rank: Rank R of the step-size projection; ``ceil(C / 16)`` unless given.
         gate: Multiply the normed result by SiLU of a second projection of the input, as VMamba's
             first version does.
         conv_bias: The depthwise convolution has a bias.
@@ -35,25 +36,25 @@ class ScanMixer(nn.Module):
         dim: int,
         inner_dim: int,
         d_state: int,
-        dt_rank: int,
-        scan: FixedScan | QuadScan,
+        scan: Scan,
         *,
+        dt_rank: int | None = None,
         gate: bool = False,
         conv_bias: bool = False,
     ) -> None:
         super().__init__()
-        self.scan = scan
+        self.scan: Scan = scan
         self.gate = gate
         self.in_proj = nn.Linear(dim, inner_dim * (2 if gate else 1), bias=False)
         self.conv = DepthwiseConv2d(inner_dim, 3, bias=conv_bias)
         self.act = nn.SiLU()
-        self.ssm = SelectiveSSM(inner_dim, d_state, dt_rank, scan.directions)
-        self.norm = nn.LayerNorm(inner_dim)
+        self.ssm = SelectiveSSM(inner_dim, d_state, step_rank(dim, dt_rank), scan.directions)
+        self.norm = LayerNorm(inner_dim)
         self.out_proj = nn.Linear(inner_dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, H, W, C] -> [B, H, W, C]``."""
-        x = self.in_proj(x)
+        x = self.in_proj(x)  # [B, H, W, D], or twice as many channels
         gate = None
         if self.gate:
             x, gate = x.chunk(2, dim=-1)
@@ -62,9 +63,9 @@ class ScanMixer(nn.Module):
 
     def mix(self, x: Tensor) -> Tensor:
         """The scan over the grid, ``[B, H, W, D] -> [B, H, W, D]``."""
-        assert isinstance(self.scan, FixedScan)
         height, width = x.shape[1:3]
         tables = self.scan.tables(height, width, x.device)
+        # [B, H, W, D] -> [B, L, D]: a view. The op reads it in every order; no sequence is copied.
         y = self.ssm.scan_tokens(x.flatten(1, 2), tables.order, tables.inverse)
         return y.unflatten(1, (height, width))
 
@@ -76,35 +77,36 @@ class QuadMixer(ScanMixer):
         dim: Channels C of the block.
         inner_dim: Channels D of the scan.
         d_state: States N per channel.
-        dt_rank: Rank R of the step-size projection.
         scan: The quadtree, with this block's shift.
         use_context: See :class:`WindowSelector`.
         top_k: Windows to choose; see :class:`WindowSelector`.
+        dt_rank: Rank R of the step-size projection; ``ceil(C / 16)`` unless given.
         conv_bias: The depthwise convolution has a bias.
 
     Raises:
         ValueError: There are fewer windows than are to be chosen.
     """
 
+    scan: QuadScan
+
     def __init__(
         self,
         dim: int,
         inner_dim: int,
         d_state: int,
-        dt_rank: int,
         scan: QuadScan,
+        *,
         use_context: bool = True,
         top_k: int = 1,
-        *,
+        dt_rank: int | None = None,
         conv_bias: bool = False,
     ) -> None:
-        super().__init__(dim, inner_dim, d_state, dt_rank, scan, conv_bias=conv_bias)
+        super().__init__(dim, inner_dim, d_state, scan, dt_rank=dt_rank, conv_bias=conv_bias)
         if top_k > scan.windows:
             raise ValueError(f"top_k must be at most the {scan.windows} windows, got {top_k}")
         self.selector = WindowSelector(inner_dim, use_context, top_k=top_k)
 
     def mix(self, x: Tensor) -> Tensor:
-        assert isinstance(self.scan, QuadScan)
         height, width = x.shape[1:3]
         weight = self.selector(x, self.scan)
         if not self.scan.fused:

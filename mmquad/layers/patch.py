@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmquad.layers.norms import BatchNorm2d
+
 __all__ = [
     "ConvDownsample",
     "ConvStem",
@@ -85,8 +87,9 @@ class PatchEmbed(nn.Module):
         cover: bool = True,
     ) -> None:
         super().__init__()
-        self.cover = cover
-        self.conv = nn.Conv2d(in_channels, dim, patch_size, stride=stride or patch_size)
+        # Its own numbers: the convolution may come to be wrapped, by LoRA for instance.
+        self.patch_size, self.stride, self.cover = patch_size, stride or patch_size, cover
+        self.conv = nn.Conv2d(in_channels, dim, patch_size, stride=self.stride)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -98,10 +101,9 @@ class PatchEmbed(nn.Module):
 
     def _lacking(self, size: int) -> int:
         """Zeros to add along an axis of ``size`` pixels."""
-        patch, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        if size < patch:
-            return patch - size
-        return (patch - size) % stride if self.cover else 0
+        if size < self.patch_size:
+            return self.patch_size - size
+        return (self.patch_size - size) % self.stride if self.cover else 0
 
 
 class DeepPatchEmbed(nn.Module):
@@ -128,7 +130,7 @@ class DeepPatchEmbed(nn.Module):
             self.convs.extend(
                 [
                     nn.Conv2d(channels, hidden_dim, size, stride, size // 2, bias=False),
-                    nn.BatchNorm2d(hidden_dim),
+                    BatchNorm2d(hidden_dim),
                     nn.ReLU(),
                 ]
             )

@@ -9,14 +9,26 @@ from torch import Tensor, nn
 from mmquad.layers.weight_decay import exempt_from_decay
 from mmquad.ops import directional_scan, selective_scan
 
-__all__ = ["SelectiveSSM"]
+__all__ = ["SelectiveSSM", "step_rank"]
 
 # Range of the initial step sizes (Mamba, arXiv:2312.00752, section 3.6).
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4
 
 
+def step_rank(dim: int, dt_rank: int | None = None) -> int:
+    """Rank R of the step-size projection in a block of ``dim`` channels C.
+
+    ``ceil(C / 16)`` unless given: Mamba's ``"auto"``, which all published models have.
+    """
+    return -(-dim // 16) if dt_rank is None else dt_rank
+
+
 class SelectiveSSM(nn.Module):
     """Projections to (dt, B, C) and the selective scan, independently for each direction.
+
+    ``A = -exp(A_log)`` is computed in float32 at least, and the scan keeps it and the sums of dt
+    with its bias there, also in 16-bit models. What ``half()`` and ``bfloat16()`` round are the
+    stored ``A_log``, ``dt_bias`` and ``D_skip`` themselves, to 11 or 8 bits.
 
     Args:
         dim: Inner channels D.
@@ -48,6 +60,11 @@ class SelectiveSSM(nn.Module):
         self.A_log.copy_(states.log().expand_as(self.A_log))
         nn.init.ones_(self.D_skip)
 
+    def state_matrix(self) -> Tensor:
+        """The diagonal of A of every direction, ``[K, D, N]``, negative, in float32 at least."""
+        # An exponential in 16 bits would round once more, by up to 1 / 256 of A.
+        return -self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)).exp()
+
     def scan_tokens(
         self,
         x: Tensor,
@@ -64,8 +81,8 @@ class SelectiveSSM(nn.Module):
         in :func:`mmquad.ops.directional_scan`: with ``merge=False``, ``[B, K, L, D]`` unsummed.
         """
         # Pointwise, so it may come before the reordering: one product for all directions.
-        z = F.linear(x, self.x_proj.flatten(0, 1))
-        parameters = (self.dt_proj, self.dt_bias, -self.A_log.exp(), self.D_skip)
+        z = F.linear(x, self.x_proj.flatten(0, 1))  # [B, L, K (R + 2 N)]
+        parameters = (self.dt_proj, self.dt_bias, self.state_matrix(), self.D_skip)
         return directional_scan(x, z, *parameters, order, inverse, window, weight, merge=merge)
 
     def forward(self, xs: Tensor) -> Tensor:
@@ -92,7 +109,7 @@ class SelectiveSSM(nn.Module):
         self._check(xs, directions)
         A, D_skip, dt_bias = (
             parameter.expand(directions, *parameter.shape[1:]).flatten(0, 1)
-            for parameter in (-self.A_log.exp(), self.D_skip, self.dt_bias)
+            for parameter in (self.state_matrix(), self.D_skip, self.dt_bias)
         )
         # The scan reads [B, K D, L]; a transpose keeps the memory token-major: nothing is copied.
         y = selective_scan(

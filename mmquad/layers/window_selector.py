@@ -12,13 +12,13 @@ __all__ = ["WindowSelector"]
 
 
 class WindowSelector(nn.Module):
-    """Scores the coarse windows from the tokens and chooses one, or K, differentiably.
+    """Scores the coarse windows from the tokens and chooses one, or several, differentiably.
 
     While training, the choice is a hard Gumbel-softmax sample; in evaluation it is the best score,
-    without noise. In both, the gradient is that of the softmax (straight through). K > 1 windows
-    are chosen one after another, each by the same rule among those that are left: in training a
-    sample without replacement, in evaluation the K best; the gradient is that of the sum of the K
-    softmaxes.
+    without noise. In both, the gradient is that of the softmax (straight through). Several
+    windows are chosen one after another, each by the same rule among those that are left: in
+    training a sample without replacement, in evaluation the best ones; the gradient is that of the
+    sum of their softmaxes.
 
     With three levels, one fine window of every coarse one is chosen in the same way; it matters,
     and gets a gradient, where the coarse one has been chosen.
@@ -28,7 +28,7 @@ class WindowSelector(nn.Module):
         use_context: Replace half of the embedding by its average over each window, interpolated
             (eq. 5-6). It adds no parameters.
         temperature: Of the softmax.
-        top_k: Coarse windows to choose, K; on grids that occupy fewer, all of them.
+        top_k: Coarse windows to choose; on grids that occupy fewer, all of them.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class WindowSelector(nn.Module):
 
     def _choose(self, scores: Tensor, count: int) -> Tensor:
         """1 for ``count`` of the scores along the last axis and 0 for the others."""
+        # Gumbel noise, minus the logarithm of an exponential variable: the arg max of the sum is a
+        # sample of the softmax.
         noise = -torch.empty_like(scores).exponential_().log() if self.training else 0
         scores = (scores + noise) / self.temperature
         weights: list[Tensor] = []
@@ -94,6 +96,7 @@ class WindowSelector(nn.Module):
         if self.use_context:
             local, surrounding = features.chunk(2, dim=-1)
             mean, upsample = tables.mean.to(x.dtype), tables.upsample.to(x.dtype)
+            # [L, Q] ([Q, L] [B, L, D / 2]): average over each window, then spread over the map.
             context = upsample @ (mean.t() @ surrounding)
             features = torch.cat([local, context], dim=-1)
         logits = self.head(features)

@@ -1,7 +1,7 @@
 """Reordering tokens into K sequences, and merging sequences back: each other's adjoint.
 
-Tables are int64 with R = 1 (all samples alike) or R = B rows: ``index [R, K, P]`` holds the token
-that direction k reads at position p, and ``inverse [R, K, L]`` the position at which direction k
+Tables are int64, one for all samples or one for each: ``index [1 or B, K, P]`` holds the token that
+direction k reads at position p, and ``inverse [1 or B, K, L]`` the position at which direction k
 reads token t. Each direction reads every token once; where P > L, the other positions are -1, read
 zeros, and what is found there is dropped.
 

@@ -3,14 +3,23 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from mmquad.ops.tokens import gather_tokens, merge_tokens
 
-__all__ = ["EMPTY", "FixedScan", "ScanTables", "cached_tables", "invert", "with_reverse"]
+__all__ = [
+    "EMPTY",
+    "FixedScan",
+    "OrderTables",
+    "Scan",
+    "ScanTables",
+    "cached_tables",
+    "invert",
+    "with_reverse",
+]
 
 EMPTY = -1  # in an order: no token at this position
 
@@ -50,6 +59,33 @@ def invert(index: Tensor) -> Tensor:
 def with_reverse(order: Tensor) -> Tensor:
     """``[K, L] -> [2 K, L]``: the orders, then each of them backwards."""
     return torch.cat([order, order.flip(-1)])
+
+
+class OrderTables(Protocol):
+    """What the tables of every scan have."""
+
+    @property
+    def order(self) -> Tensor:
+        """Token read at each position, ``[S, K, P]``; S sets of orders."""
+
+    @property
+    def inverse(self) -> Tensor:
+        """Position at which each token is read, ``[S, K, L]``."""
+
+
+class Scan(Protocol):
+    """What a mixer needs of a scan: K orders in which the tokens of a grid are read.
+
+    :class:`FixedScan` and :class:`mmquad.scans.QuadScan` have it; any frozen object of this form
+    will do.
+    """
+
+    @property
+    def directions(self) -> int:
+        """Number of sequences K."""
+
+    def tables(self, height: int, width: int, device: torch.device) -> OrderTables:
+        """The orders for a grid of this height and width, and their inverses."""
 
 
 class ScanTables(NamedTuple):

@@ -1,9 +1,9 @@
 """The directions LocalMamba chooses from (arXiv:2403.09338, fig. 3): rows, columns, windows.
 
-Each of them forwards or backwards (``_flip``). A windowed direction visits K x K windows in raster
-order and reads each row by row. Windows that stick out of the grid are filled up with empty
-positions, at the bottom and the right: these stand *inside* the sequence, at the ends of the rows
-of edge windows, and let the state decay.
+Each of them forwards or backwards (``_flip``). A windowed direction visits windows of n x n tokens
+in raster order and reads each row by row. Windows that stick out of the grid are filled up with
+empty positions, at the bottom and the right: these stand *inside* the sequence, at the ends of the
+rows of edge windows, and let the state decay.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ class LocalScan(FixedScan):
     """Any selection of row, column and window directions, in this order.
 
     Args:
-        names: ``h`` (rows), ``v`` (columns), ``w<K>`` (windows of K x K tokens), each also with
+        names: ``h`` (rows), ``v`` (columns), ``w<n>`` (windows of n x n tokens), each also with
             ``_flip``. Direction k of a layer's parameters is ``names[k]``.
         padded: Fill up edge windows as LocalMamba does. False: they are just smaller, so that every
-            order is a permutation; on grids that K divides the two are the same.
+            order is a permutation; on grids that n divides the two are the same.
         class_token: The tokens are the grid's with a class token in their middle, at ``H W // 2``.
             Every direction, flipped or not, reads it at that same position.
 
@@ -53,7 +53,7 @@ class LocalScan(FixedScan):
         unknown = [name for name in self.names if not _NAME.fullmatch(name)]
         if unknown or not self.names:
             raise ValueError(
-                "names must be at least one of h, v, w<K> (K >= 1), each also with _flip; got "
+                "names must be at least one of h, v, w<n> (n >= 1), each also with _flip; got "
                 f"{unknown or self.names}"
             )
 
@@ -100,6 +100,7 @@ def _padded_windows(grid: Tensor, side: int) -> Tensor:
 
 def _windows(grid: Tensor, side: int) -> Tensor:
     height, width = grid.shape
+    # Sorted by window first and by token second: a stable order without padding.
     row = torch.arange(height, device=grid.device) // side
     column = torch.arange(width, device=grid.device) // side
     window = row[:, None] * -(-width // side) + column

@@ -25,6 +25,7 @@ from mmquad.backbones import (
     VMamba,
 )
 from mmquad.checkpoints import CheckpointMismatchError
+from mmquad.layers import DropPath
 
 Sizes = list[tuple[int, int]]
 
@@ -252,6 +253,21 @@ def test_checkpointing_recomputes_blocks(case: Case) -> None:
     block.register_forward_pre_hook(lambda *_: calls.append(1))
     project(model(torch.randn(1, 3, 32, 32))).backward()
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("out_indices", [(3,), (1,)])
+def test_drop_path_grows_linearly_over_the_whole_network(case: Case, out_indices: tuple) -> None:
+    """From 0 in the first block to the given rate in the last, whether or not that is built."""
+    model = build(case, drop_path_rate=0.3, out_indices=out_indices)
+    arch = case.settings["arch"]
+    depths = arch.get("depths", (1, 1, 1, 1))
+    step = 0.3 / (sum(depths) - 1)
+    rates = [m.drop_prob for m in model.modules() if isinstance(m, DropPath)]
+    built = sum(depths[: max(out_indices) + 1])
+    assert rates == pytest.approx([i * step for i in range(built)])
+    blocks = [m for m in model.modules() if hasattr(m, "mixer")]
+    assert len(blocks) == built
+    assert all(isinstance(block.drop_path, DropPath) for block in blocks)
 
 
 def test_evaluation_is_deterministic_and_batch_invariant(case: Case) -> None:

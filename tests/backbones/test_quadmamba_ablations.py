@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmquad.backbones import QuadMamba
+from mmquad.backbones import FixedWindowQuadMamba, QuadMamba
 from mmquad.backbones.quadmamba import QUADTREES
 from mmquad.layers import QuadMixer, ScanMixer
 from mmquad.scans import CrossScan, LocalScan, QuadScan
@@ -12,14 +12,14 @@ from mmquad.scans.quad import SHIFT_CYCLE
 SMALL = {"dim": 8, "depths": (2, 4, 1, 1), "ssm_ratio": 1}
 
 
-def mixers(quadtree: dict | str, arch: dict | str = SMALL) -> list[list[ScanMixer]]:
-    with torch.device("meta"):
-        model = QuadMamba(arch, quadtree=quadtree)
+def mixers(model: QuadMamba) -> list[list[ScanMixer]]:
     return [[m for m in stage.modules() if isinstance(m, ScanMixer)] for stage in model.stages]
 
 
 def shifts(quadtree: dict | str) -> list[list[tuple[int, int]]]:
-    return [[mixer.scan.shift for mixer in stage] for stage in mixers(quadtree)[:2]]
+    with torch.device("meta"):
+        stages = mixers(QuadMamba(SMALL, quadtree=quadtree))
+    return [[mixer.scan.shift for mixer in stage] for stage in stages[:2]]
 
 
 def test_shift_directions() -> None:
@@ -35,7 +35,10 @@ def test_shift_directions() -> None:
     ("side", "names"), [(14, ("w14", "w14_flip")), (2, ("w2", "w2_flip")), (0, ("h", "h_flip"))]
 )
 def test_fixed_windows_replace_the_quadtree_with_as_many_directions(side, names) -> None:
-    stages = mixers({"fixed_window": side})
+    with torch.device("meta"):
+        model = FixedWindowQuadMamba(SMALL, window=side)
+    assert model.settings() == {"window": side}
+    stages = mixers(model)
     for mixer in (*stages[0], *stages[1]):
         assert mixer.scan == LocalScan(names, padded=False)
         assert mixer.scan.directions == QuadScan().directions
@@ -46,7 +49,7 @@ def test_fixed_windows_replace_the_quadtree_with_as_many_directions(side, names)
 def test_a_model_without_windows_lacks_the_score_predictors_only() -> None:
     """Equal shapes of all else: the ablation changes nothing but what it is named after."""
     with torch.device("meta"):
-        quad, rows = (QuadMamba("tiny", quadtree=q) for q in ("paper", {"fixed_window": 0}))
+        quad, rows = QuadMamba("tiny"), FixedWindowQuadMamba("tiny", window=0)
     shapes = {k: v.shape for k, v in quad.state_dict().items() if ".selector." not in k}
     assert {k: v.shape for k, v in rows.state_dict().items()} == shapes
 
@@ -88,8 +91,6 @@ def test_settings_name_what_weights_were_trained_with() -> None:
         ({"shifts": ()}, r"shifts must be pairs of -1, 0 and 1, at least one.*got \[\]"),
         ({"shifts": ((2, 0),)}, r"shifts must be pairs of -1, 0 and 1.*got \[\(2, 0\)\]"),
         ({"shifts": ((1,),)}, "shifts must be pairs"),
-        ({"fixed_window": -1}, "fixed_window must be a side of at least 0 tokens.* -1"),
-        ({"fixed_window": 7, "top_k": 2}, r"without other settings; got 7 and \['top_k'\]"),
         ({"top_k": 5}, "top_k must be at most the 4 windows, got 5"),
         ({"levels": 3, "nested": False}, "three levels exist in nested order only"),
     ],
@@ -97,3 +98,12 @@ def test_settings_name_what_weights_were_trained_with() -> None:
 def test_impossible_settings(quadtree: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         QuadMamba(SMALL, quadtree=quadtree)
+
+
+def test_impossible_fixed_windows() -> None:
+    with pytest.raises(ValueError, match="window must be a side of at least 0 tokens, got -1"):
+        FixedWindowQuadMamba(SMALL, window=-1)
+    with pytest.raises(TypeError, match="takes no quadtree"):
+        FixedWindowQuadMamba(SMALL, window=2, quadtree="paper")
+    with pytest.raises(TypeError, match="windows"):
+        FixedWindowQuadMamba(SMALL, window=2, windows=3)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmquad.layers import QuadMixer, ScanMixer
-from mmquad.scans import CrossScan, FixedScan, QuadScan
+from mmquad.scans import CrossScan, QuadScan, Scan
 
 SCANS = {
     "cross": CrossScan(),
@@ -17,7 +17,7 @@ SCANS = {
 }
 
 
-def make_mixer(scan: FixedScan | QuadScan) -> ScanMixer:
+def make_mixer(scan: Scan) -> ScanMixer:
     torch.manual_seed(0)
     kind = QuadMixer if isinstance(scan, QuadScan) else ScanMixer
     mixer = kind(6, 8, d_state=2, dt_rank=3, scan=scan).double().eval()
@@ -39,7 +39,7 @@ def step_by_step(mixer: ScanMixer, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("scan", SCANS.values(), ids=SCANS)
 @pytest.mark.parametrize("size", [(9, 12), (1, 5), (16, 8)])
-def test_a_mixer_is_its_steps(size: tuple[int, int], scan: FixedScan | QuadScan) -> None:
+def test_a_mixer_is_its_steps(size: tuple[int, int], scan: Scan) -> None:
     mixer = make_mixer(scan)
     x = torch.randn(4, *size, 6, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(x.shape, dtype=torch.float64)

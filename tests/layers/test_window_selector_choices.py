@@ -124,8 +124,8 @@ def test_parts_of_chosen_windows_alone_get_a_gradient() -> None:
 
 def test_a_mixer_of_three_levels_from_the_whole_map_is_the_fused_one() -> None:
     """Three orders, masks and autograd against two orders in the fused op, same parameters."""
-    fused = QuadMixer(8, 8, 1, 2, QuadScan()).double().eval()
-    three = QuadMixer(8, 8, 1, 2, QuadScan(coarse_level=0, levels=3), use_context=False)
+    fused = QuadMixer(8, 8, 1, QuadScan(), dt_rank=2).double().eval()
+    three = QuadMixer(8, 8, 1, QuadScan(coarse_level=0, levels=3), dt_rank=2, use_context=False)
     three.double().eval().load_state_dict(fused.state_dict())
     fused.selector.use_context = False  # the context of one window is another one
     x = grid(3, 9, 12).requires_grad_()
@@ -142,4 +142,4 @@ def test_impossible_choices() -> None:
     with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
         WindowSelector(8, top_k=0)
     with pytest.raises(ValueError, match="top_k must be at most the 4 windows, got 5"):
-        QuadMixer(8, 8, 1, 1, QuadScan(), top_k=5)
+        QuadMixer(8, 8, 1, QuadScan(), top_k=5)

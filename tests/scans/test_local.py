@@ -166,5 +166,5 @@ def test_class_token_keeps_its_position(height: int, width: int) -> None:
 
 @pytest.mark.parametrize("names", [(), ("h", "w0"), ("w",), ("h_flop",), ("w7_flip_flip",), ("",)])
 def test_unknown_names(names: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="names must be at least one of h, v, w<K>"):
+    with pytest.raises(ValueError, match="names must be at least one of h, v, w<n>"):
         LocalScan(names)

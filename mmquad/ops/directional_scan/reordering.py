@@ -1,7 +1,7 @@
 """Moving tokens into K sequences and back by tables, in PyTorch: what ops and exports are made of.
 
-Orders ``[R, K, P]`` and their inverses ``[R, K, L]`` serve all samples alike (R = 1) or each its
-own (R = B). Tokens are rows, and embedding is torch's fastest gather of rows on CPU and GPU. An
+Orders ``[1 or B, K, P]`` and their inverses ``[1 or B, K, L]`` serve all samples, or each has its
+own. Tokens are rows, and embedding is torch's fastest gather of rows on CPU and GPU. An
 empty position (-1) reads zeros, and no token asks for what is found there. Out of place throughout:
 exporters trace these functions.
 """
@@ -28,7 +28,7 @@ def gather_shared(x: Tensor, order: Tensor) -> Tensor:
 
 
 def gather_columns(z: Tensor, order: Tensor) -> Tensor:
-    """Each direction's own columns in its own order: ``[B, L, K C] -> [B, P, K, C]``."""
+    """Each direction's own columns in its order: ``[B, L, K (R + 2 N)] -> [B, P, K, R + 2 N]``."""
     z, order = _with_empty_row(z, order)
     directions = order.shape[1]
     k = torch.arange(directions, device=z.device)
@@ -53,7 +53,7 @@ def merge_shared(ys: Tensor, inverse: Tensor) -> Tensor:
 
 
 def merge_columns(zs: Tensor, inverse: Tensor) -> Tensor:
-    """Transpose of :func:`gather_columns`: ``[B, P, K, C] -> [B, L, K C]``."""
+    """Transpose of :func:`gather_columns`: ``[B, P, K, R + 2 N] -> [B, L, K (R + 2 N)]``."""
     return F.embedding(_result_rows(zs, inverse).transpose(1, 2), zs.flatten(0, 2)).flatten(2)
 
 

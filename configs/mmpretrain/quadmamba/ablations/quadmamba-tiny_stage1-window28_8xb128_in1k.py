@@ -8,4 +8,4 @@ Published: top-1 accuracy 72.9 (QuadMamba, NeurIPS 2024, arXiv 2410.06806, Table
 
 _base_ = "quadmamba-tiny_stage1-quadtree_8xb128_in1k.py"
 
-model = dict(backbone=dict(quadtree=dict(fixed_window=28)))
+model = dict(backbone=dict(type="mmquad.FixedWindowQuadMamba", window=28))

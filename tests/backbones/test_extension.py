@@ -1,0 +1,132 @@
+"""A part of any family is changed by a subclass that overrides the method which makes it."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmquad.backbones import (
+    FixedWindowQuadMamba,
+    LocalVim,
+    LocalVMamba,
+    PlainMamba,
+    QuadMamba,
+    Vim,
+    VisionBackbone,
+    VMamba,
+)
+from mmquad.layers import LocalSequenceMixer, RMSNorm, SelectiveSSM
+
+PYRAMID = {"dim": 8, "depths": (2, 1), "ssm_ratio": 1}
+LAYERS = {"dim": 8, "depth": 2, "grid": (2, 2), "d_state": 1}
+FAMILIES = {
+    QuadMamba: {"arch": PYRAMID},
+    FixedWindowQuadMamba: {"arch": PYRAMID, "window": 2},
+    VMamba: {"arch": PYRAMID},
+    LocalVMamba: {"arch": PYRAMID | {"d_state": 1}},
+    Vim: {"arch": LAYERS, "out_indices": (0, 1)},
+    LocalVim: {"arch": LAYERS, "out_indices": (0, 1)},
+    PlainMamba: {"arch": LAYERS | {"conv_layers": (1,)}, "out_indices": (0, 1)},
+}
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
+IMAGE = torch.randn(1, 3, 33, 47, generator=torch.Generator().manual_seed(0))
+
+
+class SquaredReLU(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(dim, 3 * dim), nn.Linear(3 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.up(x).relu().square())
+
+
+class PoolMixer(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor, *grid: int) -> Tensor:
+        return x.flatten(1, -2).mean(1).view(len(x), *[1] * (x.ndim - 2), -1) * self.scale + x
+
+
+def check(model: VisionBackbone) -> None:
+    outputs = model(IMAGE)
+    generator = torch.Generator().manual_seed(1)
+    sum((y * torch.randn(y.shape, generator=generator)).sum() for y in outputs).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@each_family
+def test_another_norm(family: type[VisionBackbone]) -> None:
+    class WithRMSNorm(family):
+        def make_norm(self, dim: int) -> nn.Module:
+            return RMSNorm(dim, eps=1e-3)
+
+        def make_output_norm(self, stage: int) -> nn.Module:
+            return self.make_norm(self.dims[stage])
+
+    model = WithRMSNorm(**FAMILIES[family])
+    blocks = [m for m in model.modules() if hasattr(m, "mixer")]
+    assert {type(block.norm1) for block in blocks} == {RMSNorm}
+    assert (type(model.norm0), model.norm1.eps) == (RMSNorm, 1e-3)
+    check(model)
+
+
+@each_family
+def test_another_mlp(family: type[VisionBackbone]) -> None:
+    """Also in the families whose blocks have none."""
+
+    class WithSquaredReLU(family):
+        def make_mlp(self, dim: int) -> nn.Module:
+            return SquaredReLU(dim)
+
+    model = WithSquaredReLU(**FAMILIES[family])
+    blocks = [m for m in model.modules() if hasattr(m, "mixer")]
+    assert {type(block.mlp) for block in blocks} == {SquaredReLU}
+    check(model)
+    changed = model(IMAGE)[1]
+    for block in blocks:
+        block.mlp = None
+    assert not torch.allclose(model(IMAGE)[1], changed)
+
+
+@each_family
+def test_another_mixer_stem_and_downsampling(family: type[VisionBackbone]) -> None:
+    class WithoutScans(family):
+        def make_mixer(self, stage: int, *_: int) -> nn.Module:
+            return PoolMixer(self.dims[stage])
+
+        def make_stem(self) -> nn.Module:
+            self.seen_by_stem = self.in_channels, self.arch.dim
+            return super().make_stem()
+
+    model = WithoutScans(in_channels=3, drop_path_rate=0.2, **FAMILIES[family])
+    assert model.seen_by_stem == (3, 8)
+    assert not any(isinstance(m, SelectiveSSM) for m in model.modules())
+    check(model)
+
+
+def test_a_mixer_of_some_blocks_only() -> None:
+    class OneAttentionBlock(LocalVim):
+        def make_mixer(self, layer: int) -> nn.Module:
+            return super().make_mixer(layer) if layer == 0 else PoolMixer(self.dim)
+
+    model = OneAttentionBlock(LAYERS, out_indices=(0, 1))
+    kinds = [type(block.mixer) for block in model.stages]
+    assert kinds == [LocalSequenceMixer, PoolMixer]
+    check(model)
+
+
+@each_family
+def test_what_a_misspelt_argument_says(family: type[VisionBackbone]) -> None:
+    """The arguments that all share are written once, and still checked."""
+    with pytest.raises(TypeError, match="frozen_stage'"):
+        family(**FAMILIES[family], frozen_stage=1)
+
+
+@each_family
+def test_default_outputs(family: type[VisionBackbone]) -> None:
+    settings = {k: v for k, v in FAMILIES[family].items() if k != "out_indices"}
+    with torch.device("meta"):
+        model = family(**settings)
+    assert model.out_indices == ((1,) if "out_indices" in FAMILIES[family] else (0, 1))
