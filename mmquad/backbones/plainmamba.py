@@ -155,14 +155,6 @@ class PlainMamba(IsotropicBackbone):
             double_dt_bias=self.reading.double_dt_bias,
             raster_parameters=self.reading.raster_parameters,
         )
-from mmquad.layers import (
-    BatchNorm2d,
-    DeepPatchEmbed,
-    DepthwiseConv2d,
-    LayerNorm,
-    SelectiveSSM,
-    SnakeMixer,
-)
 
     def init_module(self, module: nn.Module) -> None:
         """The release's, but step sizes keep Mamba's: it sets their bias to 0, dt to 0.69."""
