@@ -29,7 +29,7 @@ MAY_IMPORT_OF_OURS = {
     "search": ("scans", "layers"),
     "releases": ("backbones", "checkpoints", "compat"),
     "analysis": ("ops", "scans", "layers", "backbones", "search", "datasets"),
-    "optim": ("backbones", "registry"),
+    "optim": ("layers", "backbones", "registry"),
     "checks": ("checkpoints", "errors"),
     "hooks": ("backbones", "checkpoints", "search", "analysis", "errors", "registry"),
     "environment": ("flavours",),

@@ -34,18 +34,18 @@ def exempt_from_decay(module: nn.Module, *names: str) -> None:
     )
 
 
-def exempt_parameters(model: nn.Module) -> set[str]:
-    """Names of all parameters of ``model`` that are declared exempt, or carry mamba_ssm's mark.
+def exempt_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All parameters of ``model`` that are declared exempt, or carry mamba_ssm's mark, by name.
 
     Example:
         >>> from mmquad.layers import SelectiveSSM
         >>> sorted(exempt_parameters(SelectiveSSM(8, d_state=2, dt_rank=1, directions=4)))
         ['A_log', 'D_skip', 'dt_bias']
     """
-    exempt = set()
+    exempt = {}
     for prefix, module in model.named_modules():
         declared = getattr(module, "undecayed", ())
         for name, parameter in module.named_parameters(recurse=False):
             if name in declared or getattr(parameter, "_no_weight_decay", False):
-                exempt.add(f"{prefix}.{name}" if prefix else name)
+                exempt[f"{prefix}.{name}" if prefix else name] = parameter
     return exempt

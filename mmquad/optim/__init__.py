@@ -4,6 +4,6 @@ May import ``backbones`` and what lies below them.
 """
 
 from mmquad.optim.bf16 import Bf16OptimWrapper
-from mmquad.optim.layer_decay import LayerDecayConstructor
+from mmquad.optim.constructor import StateSpaceOptimWrapperConstructor
 
-__all__ = ["Bf16OptimWrapper", "LayerDecayConstructor"]
+__all__ = ["Bf16OptimWrapper", "StateSpaceOptimWrapperConstructor"]

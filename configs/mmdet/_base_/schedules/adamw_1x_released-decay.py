@@ -7,6 +7,7 @@ the current archs the release also decays the norms between stages: add the key 
 _base_ = "./adamw_1x.py"
 
 optim_wrapper = dict(
+    constructor="DefaultOptimWrapperConstructor",  # spares nothing by itself
     paramwise_cfg=dict(
         _delete_=True,
         custom_keys={"norm": dict(decay_mult=0.0), "stem.norm": dict(decay_mult=1.0)},

@@ -8,7 +8,6 @@ _base_ = "./adamw_1x.py"
 
 train_cfg = dict(max_epochs=25)
 optim_wrapper = dict(
-    constructor="mmquad.LayerDecayConstructor",
     clip_grad=dict(max_norm=35, norm_type=2),
     paramwise_cfg=dict(layer_decay_rate=0.8),
 )

@@ -1,10 +1,11 @@
 """AdamW for 160k iterations, Swin's settings for ADE20K: total batch 16, linear decay."""
 
-_base_ = ["mmseg::_base_/schedules/schedule_160k.py", "../../../_base_/no_decay.py"]
+_base_ = "mmseg::_base_/schedules/schedule_160k.py"
 
 optim_wrapper = dict(
+    constructor="mmquad.StateSpaceOptimWrapperConstructor",
     optimizer=dict(_delete_=True, type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
-    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=_base_.no_decay),
+    paramwise_cfg=dict(norm_decay_mult=0.0),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),
