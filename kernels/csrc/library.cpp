@@ -7,20 +7,21 @@
 STABLE_TORCH_LIBRARY(mmquad_kernels, m) {
   m.def(
       "directional_scan(Tensor x, Tensor z, Tensor dt_weight, Tensor dt_bias, Tensor A, "
-      "Tensor D_skip, Tensor order, Tensor(a!) y, Tensor(b!) states) -> ()");
+      "Tensor D_skip, Tensor order, Tensor initial, Tensor(a!) y, Tensor(b!) states) -> ()");
   m.def(
       "directional_scan_backward(Tensor dy, Tensor x, Tensor z, Tensor dt_weight, Tensor dt_bias, "
       "Tensor A, Tensor D_skip, Tensor order, Tensor states, Tensor orders, Tensor window, "
       "Tensor(a!) dx, Tensor(b!) dz, Tensor(c!) dweight, Tensor(d!) ddt_weight, "
-      "Tensor(e!) ddt_bias, Tensor(f!) dA, Tensor(g!) dD_skip) -> ()");
+      "Tensor(e!) ddt_bias, Tensor(f!) dA, Tensor(g!) dD_skip, Tensor(h!) dinitial) -> ()");
   m.def(
       "selective_scan(Tensor u, Tensor delta, Tensor A, Tensor BC, Tensor D, Tensor delta_bias, "
-      "bool delta_softplus, Tensor(a!) y, Tensor(b!) states, Tensor(c!) last) -> ()");
+      "Tensor initial, bool delta_softplus, Tensor(a!) y, Tensor(b!) states, Tensor(c!) last) "
+      "-> ()");
   m.def(
       "selective_scan_backward(Tensor dy, Tensor dlast, Tensor u, Tensor delta, Tensor A, "
       "Tensor BC, Tensor D, Tensor delta_bias, Tensor states, bool delta_softplus, "
       "Tensor(a!) du, Tensor(b!) ddelta, Tensor(c!) dBC, Tensor(d!) dA, Tensor(e!) dD, "
-      "Tensor(f!) dbias) -> ()");
+      "Tensor(f!) dbias, Tensor(g!) dinitial) -> ()");
 }
 
 // An empty module, so that `import mmquad_kernels._C` loads this library and thereby registers.

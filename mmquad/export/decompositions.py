@@ -50,6 +50,8 @@ def _directional_scan(
     merge: bool,
     backend: str,
     save_states: bool,
+    initial_state: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     wide = torch.promote_types(x.dtype, torch.float32)
     y = composed_forward(
@@ -62,8 +64,9 @@ def _directional_scan(
         D_skip.to(wide),
         Order(order, inverse, window, weight),
         merge,
+        None if initial_state is None else initial_state.to(wide),
     )
-    return y, x.new_empty(0, dtype=wide)
+    return y.to(out_dtype or wide), x.new_empty(0, dtype=wide)
 
 
 def _selective_scan(
@@ -77,6 +80,7 @@ def _selective_scan(
     delta_softplus: bool,
     out_dtype: torch.dtype,
     backend: str,
+    initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     wide = torch.promote_types(u.dtype, torch.float32)
     y, last = selective_scan_doubling(
@@ -88,6 +92,7 @@ def _selective_scan(
         None if D is None else D.to(wide),
         None if delta_bias is None else delta_bias.to(wide),
         delta_softplus,
+        None if initial_state is None else initial_state.to(wide),
     )
     return y.to(out_dtype), last
 

@@ -24,6 +24,7 @@ def selective_scan_doubling(
     D: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
+    initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`~mmquad.ops.selective_scan.reference.selective_scan_reference`, without a loop."""
     channels, length = u.shape[1:]
@@ -31,6 +32,8 @@ def selective_scan_doubling(
     B, C = per_channel(B, channels), per_channel(C, channels)
     decay = torch.exp(delta[:, :, None] * A[:, :, None])  # [B, D, N, L]
     h = (delta * u)[:, :, None] * B
+    if initial_state is not None:
+        h = torch.cat([h[..., :1] + decay[..., :1] * initial_state[..., None], h[..., 1:]], dim=-1)
     reach = 1  # h and decay cover this many tokens up to and with each one
     while reach < length:
         h = h + decay * F.pad(h[..., :-reach], (reach, 0))

@@ -3,7 +3,6 @@
 import functools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmquad.scans.quad import CHILDREN, QuadScan, QuadTables
@@ -80,7 +79,9 @@ class WindowSelector(nn.Module):
             if weights:
                 scores = scores.masked_fill(weights[-1] > 0.5, float("-inf"))
             soft = scores.softmax(-1)
-            hard = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
+            # As one_hot, which reads values, and torch.func.vmap has none to read.
+            places = torch.arange(soft.shape[-1], device=soft.device)
+            hard = (places == soft.argmax(-1, keepdim=True)).to(soft.dtype)
             # Grouped so that the value is exactly 0 or 1.
             weights.append(hard + (soft - soft.detach()))
         return functools.reduce(torch.add, weights)

@@ -16,6 +16,7 @@ __all__ = [
     "ENVIRONMENT_VARIABLE",
     "Backend",
     "BackendSet",
+    "initial_state_unsupported",
     "no_reasons",
     "requested_backend",
     "use_backend",
@@ -32,6 +33,13 @@ _context_choices: list[str] = []
 def no_reasons(**inputs: Any) -> list[str]:
     """Nothing is in the way, here or with any inputs."""
     return []
+
+
+def initial_state_unsupported(**inputs: Any) -> list[str]:
+    """Why a scan that starts from zeros cannot run the given inputs."""
+    if inputs.get("initial_state") is None:
+        return []
+    return ["takes no initial_state; chunked and reference do, on any device"]
 
 
 @dataclass(frozen=True)

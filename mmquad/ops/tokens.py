@@ -1,9 +1,9 @@
 """Reordering tokens into K sequences, and merging sequences back: each other's adjoint.
 
-Tables are int64, one for all samples or one for each: ``index [1 or B, K, P]`` holds the token that
-direction k reads at position p, and ``inverse [1 or B, K, L]`` the position at which direction k
-reads token t. Each direction reads every token once; where P > L, the other positions are -1, read
-zeros, and what is found there is dropped.
+Tables are int32 or int64, one for all samples or one for each: ``index [1 or B, K, P]`` holds the
+token that direction k reads at position p, and ``inverse [1 or B, K, L]`` the position at which
+direction k reads token t. Each direction reads every token once; where P > L, the other positions
+are -1, read zeros, and what is found there is dropped.
 
 The windowed forms pick, per sample and window, one of two orders (coarse or fine), and give the
 exact gradient of the straight-through mask that picked (arXiv:2410.06806, eq. 9-11)::
@@ -23,6 +23,7 @@ import functools
 import torch
 from torch import Tensor
 
+from mmquad.ops.differentiation import define, differentiable, fake_of, first_derivatives_only
 from mmquad.ops.directional_scan.layout import COARSE, FINE, Order, mixed_inverse, mixed_order
 from mmquad.ops.directional_scan.reordering import (
     gather_apart,
@@ -46,47 +47,47 @@ __all__ = [
 ]
 
 
-@torch.library.custom_op("mmquad::gather_tokens", mutates_args=())
+@define("gather_tokens")
 def gather_tokens(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """Tokens ``x [B, L, D]`` read in K orders: ``[B, P, K, D]``."""
     return gather_shared(x, index)
 
 
-@torch.library.custom_op("mmquad::merge_tokens", mutates_args=())
+@define("merge_tokens")
 def merge_tokens(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """Sequences ``y [B, P, K, D]`` put back in place and summed over K: ``[B, L, D]``."""
     return merge_shared(y, inverse)
 
 
-@torch.library.custom_op("mmquad::return_directions", mutates_args=())
+@define("return_directions")
 def return_directions(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """Sequences ``y [B, P, K, D]`` put back in place, direction by direction: ``[B, K, L, D]``."""
     return merge_apart(y, inverse)
 
 
-@torch.library.custom_op("mmquad::read_directions", mutates_args=())
+@define("read_directions")
 def read_directions(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """Tokens ``x [B, K, L, D]``, each direction's own, read in its order: ``[B, P, K, D]``."""
     return gather_apart(x, index)
 
 
-@gather_tokens.register_fake
+@fake_of(gather_tokens)
 def _gather_fake(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     batch, _, channels = x.shape
     return x.new_empty(batch, index.shape[2], index.shape[1], channels)
 
 
-@merge_tokens.register_fake
+@fake_of(merge_tokens)
 def _merge_fake(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     return y.new_empty(y.shape[0], inverse.shape[2], y.shape[3])
 
 
-@return_directions.register_fake
+@fake_of(return_directions)
 def _return_fake(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     return y.new_empty(y.shape[0], *inverse.shape[1:], y.shape[3])
 
 
-@read_directions.register_fake
+@fake_of(read_directions)
 def _read_fake(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], index.shape[2], index.shape[1], x.shape[3])
 
@@ -96,25 +97,29 @@ def _save_tables(ctx, inputs, output) -> None:
     ctx.save_for_backward(index, inverse)
 
 
-gather_tokens.register_autograd(
+gather_tokens = differentiable(
+    gather_tokens,
+    _save_tables,
     lambda ctx, grad: (merge_tokens(grad, *ctx.saved_tensors), None, None),
-    setup_context=_save_tables,
 )
-merge_tokens.register_autograd(
+merge_tokens = differentiable(
+    merge_tokens,
+    _save_tables,
     lambda ctx, grad: (gather_tokens(grad, *ctx.saved_tensors), None, None),
-    setup_context=_save_tables,
 )
-return_directions.register_autograd(
+return_directions = differentiable(
+    return_directions,
+    _save_tables,
     lambda ctx, grad: (read_directions(grad, *ctx.saved_tensors), None, None),
-    setup_context=_save_tables,
 )
-read_directions.register_autograd(
+read_directions = differentiable(
+    read_directions,
+    _save_tables,
     lambda ctx, grad: (return_directions(grad, *ctx.saved_tensors), None, None),
-    setup_context=_save_tables,
 )
 
 
-@torch.library.custom_op("mmquad::gather_tokens_windowed", mutates_args=())
+@define("gather_tokens_windowed")
 def gather_tokens_windowed(
     x: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
@@ -133,7 +138,7 @@ def gather_tokens_windowed(
     return gather_shared(x, mixed_order(Order(index, inverse, window, weight)))
 
 
-@torch.library.custom_op("mmquad::merge_tokens_windowed", mutates_args=())
+@define("merge_tokens_windowed")
 def merge_tokens_windowed(
     y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
@@ -141,7 +146,7 @@ def merge_tokens_windowed(
     return merge_shared(y, mixed_inverse(Order(index, inverse, window, weight)))
 
 
-@torch.library.custom_op("mmquad::gather_tokens_windowed_backward", mutates_args=())
+@define("gather_tokens_windowed_backward")
 def _gather_windowed_backward(
     grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, window: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -151,7 +156,7 @@ def _gather_windowed_backward(
     return dx, sum_windows(per_token, window, weight.shape[1]).to(weight.dtype)
 
 
-@torch.library.custom_op("mmquad::merge_tokens_windowed_backward", mutates_args=())
+@define("merge_tokens_windowed_backward")
 def _merge_windowed_backward(
     grad: Tensor, y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -161,7 +166,7 @@ def _merge_windowed_backward(
     return dy, sum_windows(per_token, window, weight.shape[1]).to(weight.dtype)
 
 
-@gather_tokens_windowed.register_fake
+@fake_of(gather_tokens_windowed)
 def _gather_windowed_fake(
     x: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
@@ -169,7 +174,7 @@ def _gather_windowed_fake(
     return x.new_empty(batch, length, index.shape[1], channels)
 
 
-@merge_tokens_windowed.register_fake
+@fake_of(merge_tokens_windowed)
 def _merge_windowed_fake(
     y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> Tensor:
@@ -177,18 +182,22 @@ def _merge_windowed_fake(
     return y.new_empty(batch, length, channels)
 
 
-@_gather_windowed_backward.register_fake
+@fake_of(_gather_windowed_backward)
 def _gather_windowed_backward_fake(
     grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, window: Tensor
 ) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), weight.new_empty(weight.shape)
 
 
-@_merge_windowed_backward.register_fake
+@fake_of(_merge_windowed_backward)
 def _merge_windowed_backward_fake(
     grad: Tensor, y: Tensor, weight: Tensor, index: Tensor, inverse: Tensor, window: Tensor
 ) -> tuple[Tensor, Tensor]:
     return y.new_empty(y.shape), weight.new_empty(weight.shape)
+
+
+_gather_windowed_backward = first_derivatives_only(_gather_windowed_backward)
+_merge_windowed_backward = first_derivatives_only(_merge_windowed_backward)
 
 
 def _save_gather(ctx, inputs, output) -> None:
@@ -200,13 +209,15 @@ def _save_merge(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs)
 
 
-gather_tokens_windowed.register_autograd(
+gather_tokens_windowed = differentiable(
+    gather_tokens_windowed,
+    _save_gather,
     lambda ctx, grad: (*_gather_windowed_backward(grad, *ctx.saved_tensors), None, None, None),
-    setup_context=_save_gather,
 )
-merge_tokens_windowed.register_autograd(
+merge_tokens_windowed = differentiable(
+    merge_tokens_windowed,
+    _save_merge,
     lambda ctx, grad: (*_merge_windowed_backward(grad, *ctx.saved_tensors), None, None, None),
-    setup_context=_save_merge,
 )
 
 

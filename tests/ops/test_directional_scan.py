@@ -354,7 +354,7 @@ def test_the_pytorch_path_never_waits_for_values() -> None:
     no_states = torch.empty(0, device="meta")
     y = chunked.forward(*values.values(), tables, True, no_states)
     gradients = chunked.backward(y, *values.values(), tables, True, no_states)
-    assert [g.shape for g in gradients] == [v.shape for v in sample.leaves.values()]
+    assert [g.shape for g in gradients[:-1]] == [v.shape for v in sample.leaves.values()]
 
 
 def test_nothing_is_saved_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,10 +53,13 @@ def make_inputs(
     }
 
 
-def equations(u, delta, A, B, C, D, delta_bias, z, delta_softplus) -> tuple[Tensor, Tensor]:
+def equations(
+    u, delta, A, B, C, D, delta_bias, z, delta_softplus, initial_state=None
+) -> tuple[Tensor, Tensor]:
     """The reference as a plain function, so that its gradients are autograd's."""
     B, C = (x[:, None] if x.ndim == 3 else x for x in (B, C))
-    y, last = selective_scan_reference(u, delta, A, B, C, D, delta_bias, delta_softplus)
+    inputs = (u, delta, A, B, C, D, delta_bias, delta_softplus)
+    y, last = selective_scan_reference(*inputs, initial_state)
     return (y if z is None else y * torch.nn.functional.silu(z)), last
 
 

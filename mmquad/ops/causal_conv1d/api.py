@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mmquad.ops.causal_conv1d.library import BACKENDS, causal_conv1d_op
+from mmquad.ops.causal_conv1d.library import BACKENDS, run_causal_conv1d
 
 __all__ = ["causal_conv1d"]
 
@@ -55,7 +55,7 @@ def causal_conv1d(
     """
     _check(x, weight, bias)
     name = BACKENDS.select(backend, x=x, weight=weight, bias=bias)
-    return causal_conv1d_op(x, weight, bias, activation, reverse, name)
+    return run_causal_conv1d(x, weight, bias, activation, reverse, name)
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:

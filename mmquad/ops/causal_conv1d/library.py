@@ -14,8 +14,14 @@ from mmquad.ops.causal_conv1d.package import (
     package_unsupported,
 )
 from mmquad.ops.causal_conv1d.pytorch import causal_conv1d_backward_pytorch, causal_conv1d_pytorch
+from mmquad.ops.differentiation import (
+    define,
+    differentiable,
+    fake_of,
+    first_derivatives_only,
+)
 
-__all__ = ["BACKENDS", "causal_conv1d_op"]
+__all__ = ["BACKENDS", "causal_conv1d_op", "run_causal_conv1d"]
 
 
 # Models name a backend for their scans (native, chunked); the convolution need not have it.
@@ -43,7 +49,7 @@ BACKENDS = BackendSet(
 )
 
 
-@torch.library.custom_op("mmquad::causal_conv1d", mutates_args=())
+@define("causal_conv1d")
 def causal_conv1d_op(
     x: Tensor, weight: Tensor, bias: Tensor | None, activation: bool, reverse: bool, backend: str
 ) -> Tensor:
@@ -52,14 +58,14 @@ def causal_conv1d_op(
         return y.to(x.dtype).contiguous()
 
 
-@causal_conv1d_op.register_fake
+@fake_of(causal_conv1d_op)
 def _fake(
     x: Tensor, weight: Tensor, bias: Tensor | None, activation: bool, reverse: bool, backend: str
 ) -> Tensor:
     return x.new_empty(x.shape)
 
 
-@torch.library.custom_op("mmquad::causal_conv1d_backward", mutates_args=())
+@define("causal_conv1d_backward")
 def causal_conv1d_backward_op(
     dy: Tensor,
     x: Tensor,
@@ -79,7 +85,7 @@ def causal_conv1d_backward_op(
         )
 
 
-@causal_conv1d_backward_op.register_fake
+@fake_of(causal_conv1d_backward_op)
 def _backward_fake(
     dy: Tensor,
     x: Tensor,
@@ -93,6 +99,9 @@ def _backward_fake(
     return x.new_empty(x.shape), weight.new_empty(weight.shape), dbias
 
 
+_run_backward = first_derivatives_only(causal_conv1d_backward_op)
+
+
 def _setup_context(ctx, inputs, output) -> None:
     x, weight, bias, *ctx.options = inputs
     ctx.save_for_backward(x, weight, bias)
@@ -100,8 +109,8 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, bias = ctx.saved_tensors
-    dx, dweight, dbias = causal_conv1d_backward_op(dy, x, weight, bias, *ctx.options)
+    dx, dweight, dbias = _run_backward(dy, x, weight, bias, *ctx.options)
     return dx, dweight, None if bias is None else dbias, None, None, None
 
 
-causal_conv1d_op.register_autograd(_backward, setup_context=_setup_context)
+run_causal_conv1d = differentiable(causal_conv1d_op, _setup_context, _backward)

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from mmquad.ops.differentiation import wants_gradient
+from mmquad.ops.directional_scan.backends import BACKENDS
 from mmquad.ops.directional_scan.layout import sizes_of
-from mmquad.ops.directional_scan.library import BACKENDS, directional_scan_op
+from mmquad.ops.directional_scan.library import run_directional_scan
 
 __all__ = ["directional_scan"]
 
@@ -22,6 +24,8 @@ def directional_scan(
     weight: Tensor | None = None,
     *,
     merge: bool = True,
+    initial_state: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Scan tokens along K directions and add the results up, in one op.
@@ -44,8 +48,9 @@ def directional_scan(
     positions at the end of a direction change nothing.
 
     States are float32 (float64 for float64 tokens), also under autocast. The gradient keeps x, z
-    and one state in every 64 tokens. It is deterministic on every backend but mamba_ssm. A second
-    derivative is an error, and forward-mode differentiation sees a constant.
+    and one state in every 64 tokens. It is deterministic on every backend but mamba_ssm, of first
+    order and in reverse mode, under ``torch.func`` too; second derivatives and forward mode are
+    errors.
 
     Args:
         x: Tokens, channels last, ``[B, L, D]``.
@@ -60,10 +65,16 @@ def directional_scan(
         window: With two orders, the window of every token, ``[L]``.
         weight: With two orders, 1 for windows read finely and 0 for others, ``[B, Q]``.
         merge: Sum over the directions; False returns each one's result, fixed orders only.
+        initial_state: State before each direction's first position, ``[B, K, D, N]``; zeros unless
+            given.
+        out_dtype: Dtype of the output, rounded to once, when all directions are summed: for a layer
+            in 16 bits whose next step takes 16 bits. A y beyond float16's 65504 becomes infinite
+            there; bfloat16 has float32's range.
         backend: Name of the implementation; see :mod:`mmquad.ops.backend`.
 
     Returns:
-        ``y [B, L, D]``, or ``[B, K, L, D]`` unmerged; float64 for float64 tokens, else float32.
+        ``y [B, L, D]``, or ``[B, K, L, D]`` unmerged, in ``out_dtype``; unless given, float64 for
+        float64 tokens, else float32.
 
     Raises:
         ValueError: A shape, dtype or device does not fit, or the chosen backend cannot run.
@@ -82,14 +93,18 @@ def directional_scan(
         torch.Size([2, 49, 8])
     """
     tensors = {"z": z, "dt_weight": dt_weight, "dt_bias": dt_bias, "A": A, "D_skip": D_skip}
-    _check(x, tensors, order, inverse, window, weight)
+    _check(x, tensors, order, inverse, window, weight, initial_state)
+    if out_dtype is not None and not out_dtype.is_floating_point:
+        raise ValueError(f"out_dtype must be real and floating point, got {out_dtype}")
     if not merge and window is not None:
         raise ValueError("merge=False takes fixed orders only; drop window and weight, or merge")
-    name = BACKENDS.select(backend, x=x, z=z, dt_weight=dt_weight, A=A, order=order, merge=merge)
-    differentiable = [x, *tensors.values(), *([] if weight is None else [weight])]
-    save_states = torch.is_grad_enabled() and any(t.requires_grad for t in differentiable)
+    looked_at = {"x": x, "z": z, "dt_weight": dt_weight, "A": A, "order": order, "merge": merge}
+    name = BACKENDS.select(backend, **looked_at, initial_state=initial_state)
+    differentiable = (x, *tensors.values(), weight, initial_state)
+    save_states = torch.is_grad_enabled() and wants_gradient(*differentiable)
     inputs = (x, z, dt_weight, dt_bias, A, D_skip, order, inverse, window, weight)
-    return directional_scan_op(*inputs, merge, name, save_states)[0]
+    options = (merge, name, save_states, initial_state, out_dtype)
+    return run_directional_scan(*inputs, *options)[0]
 
 
 def _check(
@@ -99,6 +114,7 @@ def _check(
     inverse: Tensor,
     window: Tensor | None,
     weight: Tensor | None,
+    initial_state: Tensor | None,
 ) -> None:
     for name, tensor in {"x": x, "dt_weight": tensors["dt_weight"], "A": tensors["A"]}.items():
         if tensor.ndim != 3:
@@ -123,6 +139,9 @@ def _check(
         expected["window"] = (window, (s.length,))
         windows = weight.shape[1] if weight.ndim == 2 and weight.shape[1] > 0 else 1
         expected["weight"] = (weight, (s.batch, windows))
+    if initial_state is not None:
+        states = (s.batch, s.directions, s.channels, s.states)
+        expected["initial_state"] = (initial_state, states)
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
             raise ValueError(

@@ -34,7 +34,7 @@ __all__ = ["Gradients", "composed_backward", "composed_forward"]
 
 
 class Gradients(NamedTuple):
-    """Of the differentiable inputs, in their shapes; ``weight`` is None without windows."""
+    """Of the differentiable inputs, in their shapes; the last two are None for inputs not given."""
 
     x: Tensor
     z: Tensor
@@ -43,6 +43,7 @@ class Gradients(NamedTuple):
     A: Tensor
     D_skip: Tensor
     weight: Tensor | None
+    initial_state: Tensor | None = None
 
 
 class _ScanInputs(NamedTuple):
@@ -67,12 +68,14 @@ def composed_forward(
     D_skip: Tensor,
     tables: Order,
     merge: bool,
+    initial_state: Tensor | None = None,
 ) -> Tensor:
     """``y [B, L, D]``, or ``[B, K, L, D]`` unmerged; arguments as the public op's."""
     sizes = sizes_of(x, dt_weight, A, tables.order)
     order = mixed_order(tables)
     xs, zs = gather_shared(x, order), gather_columns(z, order)
-    y, _ = scan(*_scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes), True)
+    inputs = _scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes)
+    y, _ = scan(*inputs, True, *_entering(initial_state))
     ys, inverse = _per_direction(y, sizes), mixed_inverse(tables)
     return merge_shared(ys, inverse) if merge else merge_apart(ys, inverse)
 
@@ -89,6 +92,7 @@ def composed_backward(
     D_skip: Tensor,
     tables: Order,
     merge: bool,
+    initial_state: Tensor | None = None,
 ) -> Gradients:
     """Gradients of everything that :func:`composed_forward` reads; ``dy`` in its result's shape."""
     sizes = sizes_of(x, dt_weight, A, tables.order)
@@ -97,15 +101,16 @@ def composed_backward(
     inputs = _scan_inputs(xs, zs, dt_weight, dt_bias, A, D_skip, sizes)
     dys = gather_shared(dy, order) if merge else gather_apart(dy, order)
     no_state = x.new_zeros(sizes.batch, sizes.directions * sizes.channels, sizes.states)
-    dxs, ddelta, dA, dB, dC, dD, dbias = scan_backward(
-        dys.flatten(2).transpose(1, 2), no_state, *inputs, True
+    entering = _entering(initial_state)
+    dxs, ddelta, dA, dB, dC, dD, dbias, *dinitial = scan_backward(
+        dys.flatten(2).transpose(1, 2), no_state, *inputs, True, *entering
     )
     dxs, ddelta = _per_direction(dxs, sizes), _per_direction(ddelta, sizes)
     drank = torch.einsum("blkd,kdr->blkr", ddelta, dt_weight)
     dzs = torch.cat([drank, dB.permute(0, 3, 1, 2), dC.permute(0, 3, 1, 2)], dim=-1)
     dweight = None
     if tables.weight is not None:
-        ys = _per_direction(scan(*inputs, True)[0], sizes)
+        ys = _per_direction(scan(*inputs, True, *entering)[0], sizes)
         dweight = (
             _choice_gradient(merge_shared, ys, dy, tables)
             + _choice_gradient(merge_shared, dxs, x, tables)
@@ -119,7 +124,13 @@ def composed_backward(
         A=dA.view_as(A),
         D_skip=dD.view_as(D_skip),
         weight=dweight,
+        initial_state=None if initial_state is None else dinitial[0].reshape(initial_state.shape),
     )
+
+
+def _entering(initial_state: Tensor | None) -> tuple[Tensor, ...]:
+    """``[B, K, D, N]`` as the last argument of the scan, ``[B, K D, N]``, or no argument."""
+    return () if initial_state is None else (initial_state.flatten(1, 2),)
 
 
 def _scan_inputs(

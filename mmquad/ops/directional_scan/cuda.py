@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmquad.ops.backend import initial_state_unsupported
 from mmquad.ops.directional_scan.composed import Gradients
 from mmquad.ops.directional_scan.layout import FINE, Order, Sizes, mixed_order, sizes_of
 from mmquad.ops.native import native_unavailable
@@ -72,7 +73,7 @@ def cuda_unsupported(**inputs: Any) -> list[str]:
     """Why they cannot run the given inputs."""
     x, states = inputs["x"], inputs["A"].shape[2]
     columns = inputs["dt_weight"].shape[2] + 2 * states
-    reasons = []
+    reasons = initial_state_unsupported(**inputs)
     if x.device.type != "cuda":
         reasons.append(f"runs on cuda, x is on {x.device.type}")
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):

@@ -36,6 +36,7 @@ def native_forward(
     tables: Order,
     merge: bool,
     states: Tensor,
+    initial_state: Tensor | None = None,
 ) -> Tensor:
     """``y [B, L, D]`` or ``[B, K, L, D]``; fills ``states [B, K, chunks, N, D]`` unless empty."""
     sizes = sizes_of(x, dt_weight, A, tables.order)
@@ -43,7 +44,8 @@ def native_forward(
     apart = not merge or _too_few(tasks, sizes)
     directions = (sizes.directions,) if apart else ()
     y = torch.empty((sizes.batch, *directions, sizes.length, sizes.channels), dtype=z.dtype)
-    arguments = (x, z, dt_weight, dt_bias, A, D_skip, mixed_order(tables))
+    initial = torch.empty(0) if initial_state is None else initial_state.transpose(2, 3)
+    arguments = (x, z, dt_weight, dt_bias, A, D_skip, mixed_order(tables), initial)
     torch.ops.mmquad_kernels.directional_scan(*(a.contiguous() for a in arguments), y, states)
     return _add_directions(y.unbind(1)) if merge and apart else y
 
@@ -59,6 +61,7 @@ def native_backward(
     tables: Order,
     merge: bool,
     states: Tensor,
+    initial_state: Tensor | None = None,
 ) -> Gradients:
     """Gradients as :func:`~mmquad.ops.directional_scan.composed.composed_backward`."""
     sizes = sizes_of(x, dt_weight, A, tables.order)
@@ -79,8 +82,12 @@ def native_backward(
     dx, dz = empty(*((directions,) if apart else ()), *x.shape), empty(slots, *z.shape)
     dweight = empty(directions, _groups(sizes.channels), batch, windows)
     parameters = [empty(batch, *p.shape) for p in (dt_weight, dt_bias, A, D_skip)]
+    # The scan itself is found again from the saved states, the first of which is the initial one.
+    dinitial = empty(
+        0 if initial_state is None else batch, directions, sizes.states, sizes.channels
+    )
     torch.ops.mmquad_kernels.directional_scan_backward(
-        *(a.contiguous() for a in inputs), dx, dz, dweight, *parameters
+        *(a.contiguous() for a in inputs), dx, dz, dweight, *parameters, dinitial
     )
     ddt_weight, ddt_bias, dA, dD_skip = (p.sum(0) for p in parameters)
     return Gradients(
@@ -91,6 +98,7 @@ def native_backward(
         A=dA,
         D_skip=dD_skip,
         weight=dweight.sum((0, 1)) if windows else None,
+        initial_state=None if initial_state is None else dinitial.transpose(2, 3),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmquad.ops.backend import initial_state_unsupported
 from mmquad.ops.directional_scan.composed import Gradients
 from mmquad.ops.directional_scan.layout import (
     COARSE,
@@ -32,7 +33,7 @@ __all__ = ["triton_backward", "triton_forward", "triton_unsupported"]
 
 def triton_unsupported(**inputs: Any) -> list[str]:
     """Why the kernels cannot run the given inputs."""
-    return unsupported_tokens("x", inputs["x"])
+    return unsupported_tokens("x", inputs["x"]) + initial_state_unsupported(**inputs)
 
 
 def triton_forward(

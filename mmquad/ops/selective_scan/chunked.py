@@ -128,6 +128,10 @@ def _over_group(x: Tensor, y: Tensor, groups: int) -> Tensor:
     return (x * y).unflatten(2, (groups, -1)).sum(3)
 
 
+def _of_state(initial_state: Tensor | None, n: int) -> Tensor | None:  # [B, D, N] -> [B, D]
+    return None if initial_state is None else initial_state[..., n]
+
+
 def selective_scan_chunked(
     u: Tensor,
     delta: Tensor,
@@ -137,6 +141,7 @@ def selective_scan_chunked(
     D: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
+    initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`~.reference.selective_scan_reference`; y is token-major in memory."""
     tokens = _token_major(u, delta, A, B, C, delta_bias, delta_softplus)
@@ -150,7 +155,7 @@ def selective_scan_chunked(
         # The tail beyond L keeps decay 1 and input 0 only if no earlier state leaked into it.
         recurrence.state[:, length:].zero_()
         _times_group(drive, tokens.B[..., n], out=recurrence.tokens)
-        h = recurrence.solve()
+        h = recurrence.solve(_of_state(initial_state, n))
         last[..., n] = h[:, -1]
         y += _times_group(h, tokens.C[..., n])
     return y.transpose(1, 2), last
@@ -167,7 +172,8 @@ def selective_scan_backward_chunked(
     D: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    initial_state: Tensor | None = None,
+) -> tuple[Tensor, ...]:
     """Gradients as :func:`~.reference.selective_scan_backward_reference` returns them."""
     tokens = _token_major(u, delta, A, B, C, delta_bias, delta_softplus)
     batch, length, channels = tokens.u.shape
@@ -182,11 +188,13 @@ def selective_scan_backward_chunked(
     ddrive, ddelta = torch.zeros_like(drive), torch.zeros_like(drive)
     dA = torch.empty_like(A)
     dB, dC = torch.empty_like(tokens.B), torch.empty_like(tokens.C)
+    dinitial = None if initial_state is None else torch.empty_like(initial_state)
     for n in range(A.shape[1]):
         decay = forward.set_decay(A[:, n])
         forward.state[:, length:].zero_()
         _times_group(drive, tokens.B[..., n], out=forward.tokens)
-        h = forward.solve()
+        entering = _of_state(initial_state, n)
+        h = forward.solve(entering)
 
         adjoint.set_decay(A[:, n])
         adjoint.state[:, length:].zero_()
@@ -198,7 +206,11 @@ def selective_scan_backward_chunked(
         ddrive += _times_group(g, tokens.B[..., n])
         # g_t decay_t h_{t-1}. The cheaper h_t - b_t loses every digit where a state decays fast.
         carried = decay.mul_(g)
-        carried[:, 0].zero_()
+        if entering is None or dinitial is None:
+            carried[:, 0].zero_()
+        else:
+            dinitial[..., n] = carried[:, 0]
+            carried[:, 0].mul_(entering)
         carried[:, 1:].mul_(h[:, :-1])
         dA[:, n] = (carried * tokens.delta).sum((0, 1))
         ddelta.addcmul_(carried, A[:, n])
@@ -219,4 +231,5 @@ def selective_scan_backward_chunked(
         dC.permute(0, 2, 3, 1),
         dD,
         dbias,
+        *(() if dinitial is None else (dinitial,)),
     )

@@ -1,92 +1,27 @@
-"""Registration with PyTorch: schema, shapes (fake), autograd, FLOP formula; and the backends.
+"""Registration with PyTorch: schema, shapes (fake), autograd, FLOP formula.
 
 Two ops: ``mmquad::selective_scan`` and ``mmquad::selective_scan_backward``. Both run whatever
 backend their ``backend`` argument names; the public function has resolved ``auto`` before. All
-arithmetic is in float64 for float64 ``u`` and in float32 for anything narrower.
+arithmetic is in float64 for float64 ``u`` and in float32 for anything narrower. New arguments come
+last, with a default: files of exported programs call the op as it was.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mmquad.ops.backend import Backend, BackendSet
-from mmquad.ops.native import native_unavailable, suggest_native
-from mmquad.ops.selective_scan.chunked import (
-    selective_scan_backward_chunked,
-    selective_scan_chunked,
-)
-from mmquad.ops.selective_scan.mamba_ssm import (
-    mamba_ssm_unavailable,
-    mamba_ssm_unsupported,
-    selective_scan_backward_mamba_ssm,
-    selective_scan_mamba_ssm,
-)
-from mmquad.ops.selective_scan.native import (
-    native_unsupported,
-    selective_scan_backward_native,
-    selective_scan_native,
-)
-from mmquad.ops.selective_scan.reference import (
-    selective_scan_backward_reference,
-    selective_scan_reference,
-)
-from mmquad.ops.selective_scan.triton_scan import (
-    selective_scan_backward_triton,
-    selective_scan_triton,
-    triton_unsupported,
-)
-from mmquad.ops.triton import interpreting, triton_unavailable
+from mmquad.ops.differentiation import define, differentiable, fake_of, first_derivatives_only
+from mmquad.ops.native import suggest_native
+from mmquad.ops.selective_scan.backends import BACKENDS
 
-__all__ = ["BACKENDS", "accumulation_dtype", "selective_scan_flops", "selective_scan_op"]
-
-
-BACKENDS = BackendSet(
-    "selective_scan",
-    [
-        Backend(
-            name="native",
-            priority=30,
-            summary="C++ with SIMD and threads (kernels/), cpu",
-            forward=selective_scan_native,
-            backward=selective_scan_backward_native,
-            unavailable=native_unavailable,
-            unsupported=native_unsupported,
-        ),
-        Backend(
-            name="triton",
-            priority=20,
-            summary="Triton, cuda and rocm, never run on a GPU yet",
-            forward=selective_scan_triton,
-            backward=selective_scan_backward_triton,
-            unavailable=triton_unavailable,
-            unsupported=triton_unsupported,
-            only_by_name=interpreting,
-        ),
-        Backend(
-            name="chunked",
-            priority=10,
-            summary="vectorised PyTorch, two-level chunks, any device",
-            forward=selective_scan_chunked,
-            backward=selective_scan_backward_chunked,
-        ),
-        Backend(
-            name="reference",
-            priority=0,
-            summary="the equations token by token in PyTorch, any device; slow",
-            forward=selective_scan_reference,
-            backward=selective_scan_backward_reference,
-        ),
-        Backend(
-            name="mamba_ssm",
-            priority=-10,
-            summary="CUDA kernel of the package of that name, on request only",
-            forward=selective_scan_mamba_ssm,
-            backward=selective_scan_backward_mamba_ssm,
-            unavailable=mamba_ssm_unavailable,
-            unsupported=mamba_ssm_unsupported,
-        ),
-    ],
-)
+__all__ = [
+    "accumulation_dtype",
+    "run_selective_scan",
+    "selective_scan_flops",
+    "selective_scan_op",
+]
 
 
 def accumulation_dtype(tokens: Tensor) -> torch.dtype:
@@ -102,6 +37,11 @@ def _widen(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
     return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
 
 
+def _given(dtype: torch.dtype, initial_state: Tensor | None) -> list[Tensor]:
+    """The argument that backends take only where there is one."""
+    return [] if initial_state is None else [initial_state.to(dtype)]
+
+
 def _like(value: Tensor, template: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """``value`` in the memory layout and (unless given) dtype of ``template``, as fakes promise."""
     result = torch.empty_like(template, dtype=dtype)  # costs nothing while nobody writes to it
@@ -110,7 +50,7 @@ def _like(value: Tensor, template: Tensor, dtype: torch.dtype | None = None) -> 
     return result.copy_(value)
 
 
-@torch.library.custom_op("mmquad::selective_scan", mutates_args=())
+@define("selective_scan")
 def selective_scan_op(
     u: Tensor,
     delta: Tensor,
@@ -122,35 +62,26 @@ def selective_scan_op(
     delta_softplus: bool,
     out_dtype: torch.dtype,
     backend: str,
+    initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """``y`` in ``out_dtype`` and the last state in the accumulation dtype."""
     if u.device.type == "cpu" and backend == "chunked":
         suggest_native()
     dtype = accumulation_dtype(u)
     with _without_autocast(u.device):
         inputs = _widen(dtype, u, delta, A, B, C, D, delta_bias)
-        y, last = BACKENDS[backend].forward(*inputs, delta_softplus)
+        y, last = BACKENDS[backend].forward(*inputs, delta_softplus, *_given(dtype, initial_state))
         return _like(y, u, out_dtype), last
 
 
-@selective_scan_op.register_fake
-def _selective_scan_fake(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    out_dtype: torch.dtype,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    batch, channels, _ = u.shape
-    last = u.new_empty(batch, channels, A.shape[1], dtype=accumulation_dtype(u))
+@fake_of(selective_scan_op)
+def _fake(u: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    A, out_dtype = arguments[1], arguments[7]
+    last = u.new_empty(u.shape[0], *A.shape, dtype=accumulation_dtype(u))
     return torch.empty_like(u, dtype=out_dtype), last
 
 
-@torch.library.custom_op("mmquad::selective_scan_backward", mutates_args=())
+@define("selective_scan_backward")
 def selective_scan_backward_op(
     dy: Tensor,
     dlast: Tensor,
@@ -163,28 +94,31 @@ def selective_scan_backward_op(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    initial_state: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the tensors from u on, in their layouts. Meaningless for absent ones."""
     dtype = accumulation_dtype(u)
+    templates = _gradient_templates(u, delta, A, B, C, D, delta_bias, initial_state)
     with _without_autocast(u.device):
         inputs = _widen(dtype, dy, dlast, u, delta, A, B, C, D, delta_bias)
-        gradients = BACKENDS[backend].backward(*inputs, delta_softplus)
-        # D and delta_bias may be absent; their gradients are then dropped by the caller.
-        du, ddelta, dA, dB, dC, dD, dbias = gradients
-        return (
-            _like(du, u),
-            _like(ddelta, delta),
-            _like(dA, A),
-            _like(dB, B),
-            _like(dC, C),
-            _like(dD, A.new_empty(u.shape[1]) if D is None else D),
-            _like(dbias, A.new_empty(u.shape[1]) if delta_bias is None else delta_bias),
-        )
+        entering = _given(dtype, initial_state)
+        gradients = BACKENDS[backend].backward(*inputs, delta_softplus, *entering)
+        if initial_state is None:
+            gradients = (*gradients, templates[-1])
+        return tuple(map(_like, gradients, templates))  # type: ignore[return-value]
 
 
-@selective_scan_backward_op.register_fake
-def _selective_scan_backward_fake(
-    dy: Tensor,
-    dlast: Tensor,
+@fake_of(selective_scan_backward_op)
+def _backward_fake(
+    dy: Tensor, dlast: Tensor, *arguments: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    initial_state = arguments[9] if len(arguments) > 9 else None
+    u, delta, A, B, C, D, delta_bias = arguments[:7]
+    templates = _gradient_templates(u, delta, A, B, C, D, delta_bias, initial_state)
+    return tuple(map(torch.empty_like, templates))  # type: ignore[return-value]
+
+
+def _gradient_templates(
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -192,50 +126,41 @@ def _selective_scan_backward_fake(
     C: Tensor,
     D: Tensor | None,
     delta_bias: Tensor | None,
-    delta_softplus: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    initial_state: Tensor | None,
+) -> list[Tensor]:
+    """Tensors with the shapes, dtypes and layouts of the gradients, of absent inputs too."""
     per_channel = A.new_empty(u.shape[1])
-    dD = per_channel if D is None else torch.empty_like(D)
-    dbias = torch.empty_like(per_channel if delta_bias is None else delta_bias)
-    return (
-        torch.empty_like(u),
-        torch.empty_like(delta),
-        torch.empty_like(A),
-        torch.empty_like(B),
-        torch.empty_like(C),
-        dD,
-        dbias,
-    )
+    return [
+        u,
+        delta,
+        A,
+        B,
+        C,
+        per_channel if D is None else D,
+        per_channel if delta_bias is None else delta_bias,
+        A.new_empty(0) if initial_state is None else initial_state,
+    ]
+
+
+_run_backward = first_derivatives_only(selective_scan_backward_op)
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    u, delta, A, B, C, D, delta_bias, delta_softplus, _, backend = inputs
-    ctx.save_for_backward(u, delta, A, B, C, D, delta_bias)
-    ctx.delta_softplus = delta_softplus
-    ctx.backend = backend
+    *tensors, ctx.delta_softplus, _, ctx.backend, initial_state = inputs
+    ctx.save_for_backward(*tensors, initial_state)
 
 
 def _backward(ctx, dy: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
-    u, delta, A, B, C, D, delta_bias = ctx.saved_tensors
-    du, ddelta, dA, dB, dC, dD, dbias = selective_scan_backward_op(
-        dy, dlast, u, delta, A, B, C, D, delta_bias, ctx.delta_softplus, ctx.backend
-    )
-    return (
-        du,
-        ddelta,
-        dA,
-        dB,
-        dC,
-        None if D is None else dD,
-        None if delta_bias is None else dbias,
-        None,
-        None,
-        None,
-    )
+    *tensors, initial_state = ctx.saved_tensors
+    gradients = _run_backward(dy, dlast, *tensors, ctx.delta_softplus, ctx.backend, initial_state)
+    present = [
+        None if tensor is None else gradient
+        for tensor, gradient in zip((*tensors, initial_state), gradients, strict=True)
+    ]
+    return (*present[:-1], None, None, None, present[-1])
 
 
-selective_scan_op.register_autograd(_backward, setup_context=_setup_context)
+run_selective_scan = differentiable(selective_scan_op, _setup_context, _backward)
 
 
 def selective_scan_flops(batch: int, length: int, channels: int, state: int, skip: bool) -> int:

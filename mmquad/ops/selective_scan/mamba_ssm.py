@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmquad.ops.backend import initial_state_unsupported
 from mmquad.ops.selective_scan.chunked import selective_scan_backward_chunked
 
 __all__ = [
@@ -89,7 +90,7 @@ def mamba_ssm_unsupported(**inputs: Tensor | None) -> list[str]:
     u, A = inputs["u"], inputs["A"]
     assert u is not None
     assert A is not None
-    reasons = []
+    reasons = initial_state_unsupported(**inputs)
     if u.device.type != "cuda":
         reasons.append(f"runs on cuda, u is on {u.device}")
     if u.dtype == torch.float64:

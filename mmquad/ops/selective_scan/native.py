@@ -33,13 +33,17 @@ def selective_scan_native(
     D: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
+    initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`~.reference.selective_scan_reference`; y is token-major in memory."""
     inputs = _kernel_inputs(u, delta, A, B, C, D, delta_bias)
     tokens, directions, states = inputs[0], B.shape[1], A.shape[1]
     y = torch.empty_like(tokens)
     last = u.new_empty(u.shape[0], directions, states, u.shape[1] // directions)
-    torch.ops.mmquad_kernels.selective_scan(*inputs, delta_softplus, y, u.new_empty(0), last)
+    initial = _state_rows(initial_state, u, directions)
+    torch.ops.mmquad_kernels.selective_scan(
+        *inputs, initial, delta_softplus, y, u.new_empty(0), last
+    )
     return y.transpose(1, 2), last.transpose(2, 3).flatten(1, 2)
 
 
@@ -54,7 +58,8 @@ def selective_scan_backward_native(
     D: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    initial_state: Tensor | None = None,
+) -> tuple[Tensor, ...]:
     """Gradients as :func:`~.reference.selective_scan_backward_reference` returns them."""
     inputs = _kernel_inputs(u, delta, A, B, C, D, delta_bias)
     batch, channels, length = u.shape
@@ -63,17 +68,22 @@ def selective_scan_backward_native(
     nothing = u.new_empty(0)
     # One state in every CHUNK tokens; those between are computed again, tile by tile.
     saved = u.new_empty(batch, directions, -(-length // CHUNK), states, dim)
-    torch.ops.mmquad_kernels.selective_scan(*inputs, delta_softplus, nothing, saved, nothing)
+    initial = _state_rows(initial_state, u, directions)
+    torch.ops.mmquad_kernels.selective_scan(
+        *inputs, initial, delta_softplus, nothing, saved, nothing
+    )
 
     upstream = dy.transpose(1, 2).contiguous()
-    last = dlast.unflatten(1, (directions, dim)).transpose(2, 3).contiguous()
+    last = _state_rows(dlast, u, directions)
+    dinitial = torch.empty_like(initial)
     slots = slots_for(batch * directions, dim)
     du, ddelta = torch.empty_like(upstream), torch.empty_like(upstream)
     dBC = u.new_empty(slots, batch, length, directions * 2 * states)
     dA = u.new_empty(batch, directions, dim, states)
     dD, dbias = u.new_empty(batch, channels), u.new_empty(batch, channels)
     torch.ops.mmquad_kernels.selective_scan_backward(
-        upstream, last, *inputs, saved, delta_softplus, du, ddelta, dBC, dA, dD, dbias
+        *(upstream, last, *inputs, saved, delta_softplus),
+        *(du, ddelta, dBC, dA, dD, dbias, dinitial),
     )
     per_group = add_pairwise(dBC).unflatten(2, (directions, 2 * states))
     dB, dC = per_group.split(states, dim=-1)
@@ -85,7 +95,15 @@ def selective_scan_backward_native(
         dC.permute(0, 2, 3, 1),
         dD.sum(0),
         dbias.sum(0),
+        *(() if initial_state is None else (dinitial.transpose(2, 3).flatten(1, 2),)),
     )
+
+
+def _state_rows(state: Tensor | None, u: Tensor, groups: int) -> Tensor:
+    """``[B, D, N]`` as contiguous ``[B, G, N, D / G]``; empty for none."""
+    if state is None:
+        return u.new_empty(0)
+    return state.unflatten(1, (groups, -1)).transpose(2, 3).contiguous()
 
 
 def _kernel_inputs(

@@ -4,12 +4,12 @@ For channel d with state n, at token t (Mamba, eq. 2, with the simplified B disc
 every vision Mamba uses)::
 
     delta_t = softplus(raw_t + bias)
-    h_t     = exp(delta_t * A) * h_{t-1} + delta_t * B_t * u_t          h_0 = 0
+    h_t     = exp(delta_t * A) * h_{t-1} + delta_t * B_t * u_t          h_0 given, or 0
     y_t     = sum_n C_t * h_t + D * u_t
 
 The adjoint, with g_t = dLoss/dh_t::
 
-    g_t     = C_t * dy_t + exp(delta_{t+1} * A) * g_{t+1}
+    g_t     = C_t * dy_t + exp(delta_{t+1} * A) * g_{t+1}        dh_0 = exp(delta_1 * A) * g_1
 
 Shapes are those of :func:`mmquad.ops.selective_scan`, B and C already ``[B, G, N, L]``.
 """
@@ -33,6 +33,10 @@ def per_channel(grouped: Tensor, channels: int) -> Tensor:
     return grouped.repeat_interleave(channels // grouped.shape[1], dim=1)
 
 
+def _entering(u: Tensor, A: Tensor, initial_state: Tensor | None) -> Tensor:  # [B, D, N]
+    return u.new_zeros(u.shape[0], *A.shape) if initial_state is None else initial_state
+
+
 def selective_scan_reference(
     u: Tensor,
     delta: Tensor,
@@ -42,13 +46,14 @@ def selective_scan_reference(
     D: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
+    initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Outputs ``y [B, D, L]`` and the last state ``[B, D, N]``; all tensors of one float dtype."""
     channels, length = u.shape[1:]
     delta = step_size(delta, delta_bias, delta_softplus)
     B, C = per_channel(B, channels), per_channel(C, channels)
 
-    h = u.new_zeros(u.shape[0], channels, A.shape[1])
+    h = _entering(u, A, initial_state)
     y = []
     for t in range(length):
         decay = torch.exp(delta[:, :, t, None] * A)
@@ -69,15 +74,19 @@ def selective_scan_backward_reference(
     D: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, delta, A, B, C, D and delta_bias, given those of y and of the last state."""
-    batch, channels, length = u.shape
+    initial_state: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """Gradients of u, delta, A, B, C, D and delta_bias, given those of y and of the last state.
+
+    Followed by that of the initial state, if there was one.
+    """
+    channels, length = u.shape[1:]
     groups_of_B, groups_of_C = B.shape[1], C.shape[1]
     raw, delta = delta, step_size(delta, delta_bias, delta_softplus)
     B, C = per_channel(B, channels), per_channel(C, channels)
     decay = torch.exp(delta[:, :, None] * A[..., None])  # [B, D, N, L]
 
-    states = [u.new_zeros(batch, channels, A.shape[1])]
+    states = [_entering(u, A, initial_state)]
     for t in range(length):
         states.append(decay[..., t] * states[-1] + (delta * u)[:, :, t, None] * B[..., t])
 
@@ -105,4 +114,5 @@ def selective_scan_backward_reference(
         return gradient.unflatten(1, (groups, -1)).sum(2)
 
     dB, dC = over_group(dB, groups_of_B), over_group(dC, groups_of_C)
-    return du, ddelta, dA, dB, dC, dD, ddelta.sum((0, 2))
+    gradients = (du, ddelta, dA, dB, dC, dD, ddelta.sum((0, 2)))
+    return gradients if initial_state is None else (*gradients, g)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmquad.ops.backend import initial_state_unsupported
 from mmquad.ops.selective_scan.triton_launch import (
     Operand,
     ScanProblem,
@@ -26,7 +27,7 @@ def triton_unsupported(**inputs: Any) -> list[str]:
     reasons = unsupported_tokens("u", inputs["u"])
     if B.shape[1] != C.shape[1]:
         reasons.append(f"B and C must have as many groups, got {B.shape[1]} and {C.shape[1]}")
-    return reasons
+    return reasons + initial_state_unsupported(**inputs)
 
 
 def selective_scan_triton(

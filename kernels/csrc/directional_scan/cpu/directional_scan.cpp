@@ -100,12 +100,14 @@ Inputs<X, T> inputs_of(const Tensor& x, const Tensor& z, const Tensor& dt_weight
 }
 
 void directional_scan(Tensor x, Tensor z, Tensor dt_weight, Tensor dt_bias, Tensor A, Tensor skip,
-                      Tensor order, Tensor y, Tensor states) {
+                      Tensor order, Tensor initial, Tensor y, Tensor states) {
   dispatch(x, [&](auto x_type, auto type) {
     using X = decltype(x_type);
     using T = decltype(type);
-    const Inputs<X, T> in = inputs_of<X, T>(x, z, dt_weight, dt_bias, A, skip, order);
+    Inputs<X, T> in = inputs_of<X, T>(x, z, dt_weight, dt_bias, A, skip, order);
     const Shape& s = in.shape;
+    check_if_present<T>("initial", initial, {s.batch, s.directions, s.states, s.channels});
+    in.initial = read<T>(initial);
     const bool merge = y.dim() == 3;
     if (merge) {
       check<T>("y", y, {s.batch, s.length, s.channels});
@@ -123,7 +125,8 @@ void directional_scan(Tensor x, Tensor z, Tensor dt_weight, Tensor dt_bias, Tens
 void directional_scan_backward(Tensor dy, Tensor x, Tensor z, Tensor dt_weight, Tensor dt_bias,
                                Tensor A, Tensor skip, Tensor order, Tensor states, Tensor orders,
                                Tensor window, Tensor dx, Tensor dz, Tensor dweight,
-                               Tensor ddt_weight, Tensor ddt_bias, Tensor dA, Tensor dskip) {
+                               Tensor ddt_weight, Tensor ddt_bias, Tensor dA, Tensor dskip,
+                               Tensor dinitial) {
   dispatch(x, [&](auto x_type, auto type) {
     using X = decltype(x_type);
     using T = decltype(type);
@@ -150,6 +153,7 @@ void directional_scan_backward(Tensor dy, Tensor x, Tensor z, Tensor dt_weight, 
     check<T>("ddt_bias", ddt_bias, {s.batch, s.directions, s.channels});
     check<T>("dA", dA, {s.batch, s.directions, s.channels, s.states});
     check<T>("dD_skip", dskip, {s.batch, s.directions, s.channels});
+    check_if_present<T>("dinitial", dinitial, {s.batch, s.directions, s.states, s.channels});
     if (windows > 0) {
       STD_TORCH_CHECK(s.positions == s.length, "mmquad_kernels: windows have no empty positions");
       check_order("orders", orders, s, 2);
@@ -169,6 +173,7 @@ void directional_scan_backward(Tensor dy, Tensor x, Tensor z, Tensor dt_weight, 
     grad.ddt_bias = write<T>(ddt_bias);
     grad.dA = write<T>(dA);
     grad.dskip = write<T>(dskip);
+    grad.dinitial = write<T>(dinitial);
     run_backward(in, grad);
   });
 }

@@ -46,6 +46,11 @@ struct Rows {
   bool shared() const { return direction == 0; }
 };
 
+// Where the D channels of one state lie in [B, K, N, D].
+inline int64_t state_row(const Shape& s, int64_t b, int64_t k, int64_t n) {
+  return ((b * s.directions + k) * s.states + n) * s.channels;
+}
+
 // X: type of the tokens; T: float or double, of everything else. Null: absent.
 template <typename X, typename T>
 struct Inputs {
@@ -57,6 +62,7 @@ struct Inputs {
   const T* dt_bias;      // [K, D] or null
   const T* A;            // [K, D, N]
   const T* skip;         // [K, D] or null
+  const T* initial;      // [B, K, N, D], the state before the first position; null: zero
   const int32_t* order;  // [1 or B, K, P], -1 at empty positions; null: tokens as they lie
   bool softplus;
 };
@@ -86,6 +92,7 @@ struct Gradients {
   T* ddt_bias;    // [B, K, D]
   T* dA;          // [B, K, D, N]
   T* dskip;       // [B, K, D]
+  T* dinitial;    // [B, K, N, D]; null: not wanted
 };
 
 // Tasks that may run at the same time, numbered with the block (forward) or slot (backward) fastest.

@@ -45,11 +45,13 @@ void dispatch_wide(const Tensor& u, const Function& function) {
 }
 
 void selective_scan(Tensor u, Tensor delta, Tensor A, Tensor BC, Tensor skip, Tensor bias,
-                    bool softplus, Tensor y, Tensor states, Tensor last) {
+                    Tensor initial, bool softplus, Tensor y, Tensor states, Tensor last) {
   dispatch_wide(u, [&](auto type) {
     using T = decltype(type);
-    const Inputs<T, T> in = inputs_of<T>(u, delta, A, BC, skip, bias, softplus);
+    Inputs<T, T> in = inputs_of<T>(u, delta, A, BC, skip, bias, softplus);
     const Shape& s = in.shape;
+    check_if_present<T>("initial", initial, {s.batch, s.directions, s.states, s.channels});
+    in.initial = read<T>(initial);
     check_if_present<T>("y", y, {s.batch, s.length, s.directions * s.channels});
     check_if_present<T>("states", states,
                         {s.batch, s.directions, s.chunks(), s.states, s.channels});
@@ -60,7 +62,8 @@ void selective_scan(Tensor u, Tensor delta, Tensor A, Tensor BC, Tensor skip, Te
 
 void selective_scan_backward(Tensor dy, Tensor dlast, Tensor u, Tensor delta, Tensor A, Tensor BC,
                              Tensor skip, Tensor bias, Tensor states, bool softplus, Tensor du,
-                             Tensor ddelta, Tensor dBC, Tensor dA, Tensor dskip, Tensor dbias) {
+                             Tensor ddelta, Tensor dBC, Tensor dA, Tensor dskip, Tensor dbias,
+                             Tensor dinitial) {
   dispatch_wide(u, [&](auto type) {
     using T = decltype(type);
     const Inputs<T, T> in = inputs_of<T>(u, delta, A, BC, skip, bias, softplus);
@@ -77,6 +80,7 @@ void selective_scan_backward(Tensor dy, Tensor dlast, Tensor u, Tensor delta, Te
     check<T>("dA", dA, {s.batch, s.directions, s.channels, s.states});
     check<T>("dD", dskip, {s.batch, width});
     check<T>("dbias", dbias, {s.batch, width});
+    check_if_present<T>("dinitial", dinitial, {s.batch, s.directions, s.states, s.channels});
     Gradients<T> grad{};
     grad.dy = rows_of(read<T>(dy), s);
     grad.states = read<T>(states);
@@ -88,6 +92,7 @@ void selective_scan_backward(Tensor dy, Tensor dlast, Tensor u, Tensor delta, Te
     grad.ddt_bias = write<T>(dbias);
     grad.dA = write<T>(dA);
     grad.dskip = write<T>(dskip);
+    grad.dinitial = write<T>(dinitial);
     run_backward(in, grad);
   });
 }

@@ -1,0 +1,144 @@
+"""Gradients of ops, right or refused under every transform of PyTorch.
+
+``torch.library.custom_op`` alone leaves three gaps: forward-mode differentiation takes the op for a
+constant and says nothing, ``torch.func.grad`` and what is built on it refuse its gradient, and
+``torch.vmap`` warns that it is slow. Here tangents are refused; transforms of ``torch.func`` see a
+``torch.autograd.Function`` around the op instead of the op; and ``vmap`` runs one sample after the
+other. All of that is in the functions that :func:`differentiable` returns: under ``torch.func``,
+what ``torch.ops.mmquad`` holds has no way to know.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+__all__ = ["define", "differentiable", "fake_of", "first_derivatives_only", "wants_gradient"]
+
+
+def define(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """``torch.library.custom_op`` in this package's namespace, which refuses tangents."""
+
+    def decorate(body: Callable[..., Any]) -> Any:
+        checked = _without_tangents(name, body)
+        return torch.library.custom_op(f"mmquad::{name}", checked, mutates_args=())
+
+    return decorate
+
+
+def fake_of(op: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``op.register_fake``, which refuses tangents: compiled code never runs the op's own body."""
+    return lambda body: op.register_fake(_without_tangents(op._name, body))
+
+
+def _without_tangents(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if any(map(_has_tangent, (*args, *kwargs.values()))):
+            _refuse_forward_mode(name)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def _has_tangent(value: Any) -> bool:
+    if not isinstance(value, Tensor):
+        return False
+    try:
+        return forward_ad.unpack_dual(value).tangent is not None
+    except RuntimeError:
+        # Inside a forward-mode transform, and of a kind that cannot be looked into: a batch of vmap
+        # or a fake. Better refused without need than dropped.
+        return True
+
+
+def _refuse_forward_mode(name: str) -> None:
+    """Tangents would be dropped in silence, and a derivative be wrong by what they carry."""
+    raise NotImplementedError(
+        f"mmquad: {name} has no forward-mode derivative (torch.func.jvp, jacfwd, hessian, "
+        "torch.autograd.forward_ad); use reverse mode: torch.func.grad, vjp, jacrev"
+    )
+
+
+def differentiable(
+    op: Any, setup_context: Callable[..., None], backward: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Register an op's gradient, and return the function to call in its place.
+
+    Args:
+        op: What ``torch.library.custom_op`` made.
+        setup_context: ``(ctx, inputs, output)``, as for ``torch.library.register_autograd``.
+        backward: ``(ctx, *gradients)``; calls other ops through what this function returned for
+            them.
+
+    Returns:
+        A function of the op's arguments, all positional. It raises NotImplementedError where a
+        tensor carries a tangent.
+    """
+    op.register_autograd(backward, setup_context=setup_context)
+    op.register_vmap(functools.partial(_one_sample_after_the_other, op))
+    name = op._name
+
+    class Transformed(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(*args: Any) -> Any:
+            return op(*args)
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Tensor | None) -> None:
+            _refuse_forward_mode(name)
+
+    Transformed.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
+    Transformed.backward = staticmethod(backward)  # type: ignore[method-assign]
+
+    @functools.wraps(op._init_fn)
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return op(*args)
+        if any(map(_has_tangent, args)):
+            _refuse_forward_mode(name)
+        return (Transformed.apply if torch._C._are_functorch_transforms_active() else op)(*args)
+
+    return call
+
+
+def wants_gradient(*tensors: Tensor | None) -> bool:
+    """Whether any may be differentiated: under transforms of ``torch.func`` nobody can tell."""
+    if any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        return True
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def first_derivatives_only(op: Any) -> Callable[..., Any]:
+    """:func:`differentiable` for an op that computes gradients and has none of its own."""
+
+    def backward(ctx: Any, *gradients: Tensor | None) -> None:
+        raise NotImplementedError(
+            f"mmquad: second derivatives end at {op._name}; take the first without create_graph"
+        )
+
+    return differentiable(op, lambda ctx, inputs, output: None, backward)
+
+
+def _one_sample_after_the_other(
+    op: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any
+) -> tuple[Any, Any]:
+    """The rule of ``vmap``: results stacked along a new first axis.
+
+    Raises:
+        ValueError: There is no sample.
+    """
+    if info.batch_size == 0:
+        raise ValueError(f"mmquad: vmap over {op._name} needs at least one sample, got 0")
+    results = [
+        op(*(a if d is None else a.select(d, i) for a, d in zip(args, in_dims, strict=True)))
+        for i in range(info.batch_size)
+    ]
+    if isinstance(results[0], Tensor):
+        return torch.stack(results), 0
+    return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
