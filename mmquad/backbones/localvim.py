@@ -110,7 +110,7 @@ class LocalVimBlock(MixerBlock):
     ) -> tuple[Tensor, Tensor]:
         """The stream after this block, and what its mixer added to it."""
         if self.rotary_side is not None:
-            grid = x.unflatten(1, (height, width))
+            grid = x.unflatten(1, (height, width))  # [B, L, C] -> [B, H, W, C]
             x = rotate_grid(grid, self.rotary_side, self.rotary_grid).flatten(1, 2)
         branch = self.mixer(self.norm1(x), height, width)
         return self.add_mlp(x + self.drop_path(branch)), branch
@@ -182,6 +182,7 @@ class LocalVim(SequenceBackbone):
         return stream_norm(self.arch.norm, dim)
 
     def make_output_norm(self, stage: int) -> nn.Module:
+        # What one mixer adds is not the stream, and has a norm of its own in the release.
         if self.features == "mixer":
             return LayerNorm(self.dims[stage])
         return super().make_output_norm(stage)

@@ -95,6 +95,7 @@ class LocalVMamba(HierarchicalBackbone):
         self.build()
 
     def make_stem(self) -> nn.Module:
+        # Not covering, as VMamba's first version, which this is but for its mixers.
         return PatchEmbed(self.in_channels, self.dims[0], patch_size=4, norm=True, cover=False)
 
     def make_downsample(self, stage: int) -> nn.Module:

@@ -79,6 +79,7 @@ class Quadtree(NamedTuple):
 
 QUADTREES = {
     "paper": Quadtree(),
+    # Weights trained with the authors' code give their outputs with all four of these only.
     "released": Quadtree(
         nested=False, use_context=False, scores_follow_shift=False, shift_by_height=True
     ),
@@ -132,6 +133,7 @@ class QuadMamba(HierarchicalBackbone):
     def make_mixer(self, stage: int, index: int) -> nn.Module:
         dim, arch, tree = self.dims[stage], self.arch, self.quadtree
         inner_dim = int(dim * arch.ssm_ratio)
+        # The late stages of all published models choose nothing and read in four directions.
         if stage not in arch.quad_stages:
             return ScanMixer(dim, inner_dim, arch.d_state, CrossScan(), conv_bias=arch.conv_bias)
         scan = QuadScan(

@@ -92,9 +92,11 @@ class VMamba(HierarchicalBackbone):
     def make_stem(self) -> nn.Module:
         if self.arch.overlap:
             return ConvStem(self.in_channels, self.dims[0])
+        # Not covering: the release's convolution has no padding, and weights know no other edge.
         return PatchEmbed(self.in_channels, self.dims[0], patch_size=4, norm=True, cover=False)
 
     def make_downsample(self, stage: int) -> nn.Module:
+        # The current version trades Swin's merging of 2 x 2 tokens for convolutions that overlap.
         kind = ConvDownsample if self.arch.overlap else PatchMerging
         return kind(self.dims[stage - 1], self.dims[stage])
 
@@ -104,6 +106,7 @@ class VMamba(HierarchicalBackbone):
     def make_mixer(self, stage: int, index: int) -> nn.Module:
         del index
         dim, arch = self.dims[stage], self.arch
+        # Rows and columns in every block: unlike the windowed families, no two blocks differ.
         return ScanMixer(
             dim,
             int(dim * arch.ssm_ratio),

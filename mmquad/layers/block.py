@@ -38,6 +38,7 @@ class MixerBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
+        # Pre-norm: the stream itself is never normed, so gradients reach every block unscaled.
         return self.add_mlp(x + self.drop_path(self.mixer(self.norm1(x))))
 
     def add_mlp(self, x: Tensor) -> Tensor:

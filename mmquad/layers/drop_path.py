@@ -21,6 +21,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.drop_prob == 0:
             return x
+        # One number for each sample, [B, 1, ...]; divided by its mean, so that the sum keeps its.
         keep = 1 - self.drop_prob
         mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep).div_(keep)
         return x * mask

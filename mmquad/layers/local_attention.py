@@ -33,6 +33,7 @@ class DirectionAttention(nn.Module):
 
     def gates(self, ys: Tensor) -> Tensor:
         """``[B, K, L, D]`` -> the weight of every channel of a direction, ``[B, K, 1, D]``."""
+        # Two narrow layers, as in squeeze-and-excitation, on the average of all tokens.
         context = self.norm(ys).mean(2, keepdim=True)
         return self.expand(self.act(self.reduce(context))).sigmoid()
 
@@ -57,7 +58,7 @@ class DirectionSearch(DirectionAttention):
     def __init__(self, dim: int, directions: int) -> None:
         super().__init__(dim)
         self.alpha = nn.Parameter(torch.empty(directions))
-        nn.init.normal_(self.alpha, std=1e-3)
+        nn.init.normal_(self.alpha, std=1e-3)  # almost equal shares to begin with
 
     def forward(self, ys: Tensor) -> Tensor:
         normed = F.layer_norm(ys * self.gates(ys), ys.shape[-1:])

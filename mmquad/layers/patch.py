@@ -37,6 +37,7 @@ class ConvStem(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
 
     def forward(self, image: Tensor) -> Tensor:
+        # Channels-last memory once; from there on the permutes around convolutions move nothing.
         x = image.permute(0, 2, 3, 1).contiguous()
         x = self.act(self.norm1(conv_channels_last(self.conv1, x)))
         return self.norm2(conv_channels_last(self.conv2, x))
@@ -97,6 +98,7 @@ class PatchEmbed(nn.Module):
         padding = (0, self._lacking(width), 0, self._lacking(height))
         if any(padding):
             image = F.pad(image, padding)
+        # [B, C, H', W'] -> [B, H', W', C]
         return self.norm(self.conv(image).permute(0, 2, 3, 1).contiguous())
 
     def _lacking(self, size: int) -> int:

@@ -61,7 +61,7 @@ class ClassToken(nn.Module):
     @staticmethod
     def remove(x: Tensor) -> Tensor:
         """The other tokens: ``[B, L + 1, C] -> [B, L, C]``."""
-        middle = (x.shape[1] - 1) // 2
+        middle = (x.shape[1] - 1) // 2  # of L + 1 tokens: the place insert gave it, L // 2
         return torch.cat([x[:, :middle], x[:, middle + 1 :]], dim=1)
 
 

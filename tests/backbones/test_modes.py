@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from mmquad.backbones import (
+    IsotropicBackbone,
     LocalVim,
     LocalVMamba,
     PlainMamba,
@@ -133,6 +134,23 @@ def test_state_parameters_of_16_bit_models_are_not_rounded_again(family: str) ->
         ssm.A_log.uniform_(-2, 2)
     assert torch.equal(ssm.state_matrix(), -ssm.A_log.float().exp())
     assert not torch.equal(ssm.state_matrix(), (-ssm.A_log.exp()).float())
+
+
+@pytest.mark.parametrize(
+    "family", [name for name, (kind, _) in FAMILIES.items() if issubclass(kind, IsotropicBackbone)]
+)
+@pytest.mark.parametrize("mode", ["bfloat16", "autocast"])
+def test_residual_streams_of_isotropic_families_stay_float32(family: str, mode: str) -> None:
+    model = build(family)
+    dtypes = []
+    for part in [m for m in model.modules() if isinstance(m, MixerBlock)] + [model.norm1]:
+        part.register_forward_pre_hook(lambda _, inputs: dtypes.append(inputs[0].dtype))
+    if mode == "bfloat16":
+        model.bfloat16()(image().bfloat16())
+    else:
+        with torch.autocast("cpu", torch.bfloat16):
+            model(image())
+    assert dtypes == [torch.float32] * 3
 
 
 @each_family
