@@ -23,7 +23,7 @@ START = $(or $(shell for p in $(PYTHON) python3 python3.11 python3.12 python3.10
 	$(error No Python found: install Python 3.10, 3.11 or 3.12, or set PYTHON=/path/to/python))
 SETUP = $(START) setup/setup_env.py
 
-.PHONY: help demo test lint bench benchmodels env doctor clean
+.PHONY: help demo test lint docs bench benchmodels env doctor clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,10 @@ test: env  ## Set up, then run the tests
 
 lint: env  ## Check style and types
 	@PATH="$(VENV)/bin:$$PATH" && ruff check . && ruff format --check . && mypy
+
+docs: env  ## Build the documentation site in build/site
+	@PATH="$(VENV)/bin:$$PATH" && NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "build/site/index.html; with search: python3 -m http.server --directory build/site"
 
 bench: env  ## Time scan layers on every backend: tables, JSON, plot
 	@"$(VENV)/bin/python" -m benchmarks.benchmark_scan $(ARGS)

@@ -10,7 +10,11 @@ from functools import cache
 from pathlib import Path
 from pydoc import locate
 
+import mmdet.registry as mmdet_registry
 import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
 
 from mmquad import registry
 from mmquad.compat import load_config
@@ -120,7 +124,7 @@ def test_commands_have_their_tools_and_options(page: Path) -> None:
         elif words[0] == "pytest":
             assert all((ROOT / word).exists() for word in words[1:]), words
         else:
-            assert words[0] in ("pip", "cp", "--cfg-options"), words
+            assert words[0] in ("pip", "cp", "cd", "git", "--cfg-options"), words
 
 
 @each_page
@@ -154,3 +158,23 @@ def test_config_snippets_do_what_they_say(code: str, tmp_path: Path) -> None:
     types = re.findall(r'type="([\w.]+)"', code)
     # Two lines may set the same key, as alternatives: the last one counts.
     assert all(name in used or code.count("optim_wrapper =") == 2 for name in types)
+
+
+def test_the_config_of_the_readme_spares_what_must_not_decay(tmp_path: Path) -> None:
+    code = next(code for code in blocks(ROOT / "README.md", "python") if "_base_ =" in code)
+    path = tmp_path / "mine.py"
+    path.write_text(code)
+    cfg = load_config(str(path))
+    init_default_scope("mmdet")
+    with torch.device("meta"):  # shapes without values
+        model = mmdet_registry.MODELS.build(cfg.model)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    decay = {group["params"][0]: group["weight_decay"] for group in optimizer.param_groups}
+    by_name = {name: decay[p] for name, p in model.named_parameters() if p in decay}
+    state_space = ("A_log", "D_skip", "dt_bias")
+    found = {name.rpartition(".")[2]: value for name, value in by_name.items()}
+    assert {each: found[each] for each in state_space} == dict.fromkeys(state_space, 0.0)
+    spared = {name for name, value in by_name.items() if value == 0.0}
+    assert all(name in spared for name in by_name if name.endswith(state_space) or "norm" in name)
+    assert by_name["backbone.stages.0.0.mixer.in_proj.weight"] == 0.05
+    assert (type(optimizer).__name__, optimizer.defaults["lr"]) == ("AdamW", 1e-4)

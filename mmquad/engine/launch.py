@@ -16,8 +16,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.checks.damaged_data import check_annotations
-from mmquad.checks.damaged_images import explain_unreadable_image
+from mmquad.checks.damaged_data import check_annotations, explain_unreadable_image
 from mmquad.checks.data_paths import check_checkpoints, check_data, set_data_root
 from mmquad.engine.config_loading import library_of, read_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
