@@ -36,7 +36,7 @@ MAY_IMPORT_OF_OURS = {
     "info": ("ops", "environment"),
     "engine": ("checkpoints", "checks", "compat", "environment", "errors"),
     "inference": ("engine", "checks", "analysis", "checkpoints", "compat", "errors"),
-    "export": ("ops", "layers", "backbones"),
+    "export": ("ops", "scans", "layers", "backbones"),
 }
 # What the lower parts may import of others; the rest may use the host libraries.
 MAY_IMPORT_OF_OTHERS = {

@@ -13,6 +13,7 @@ from mmquad.ops.causal_conv1d.pytorch import causal_conv1d_pytorch
 from mmquad.ops.directional_scan.composed import composed_forward
 from mmquad.ops.directional_scan.layout import Order, mixed_inverse, mixed_order
 from mmquad.ops.directional_scan.reordering import gather_shared, merge_apart, merge_shared
+from mmquad.scans.library import scan_named
 
 __all__ = ["scan_decompositions"]
 
@@ -32,8 +33,13 @@ def scan_decompositions() -> dict[torch._ops.OpOverload, Callable]:
         ops.gather_tokens_windowed.default: _gather_tokens_windowed,
         ops.merge_tokens.default: lambda y, index, inverse: merge_shared(y, inverse),
         ops.merge_tokens_windowed.default: _merge_tokens_windowed,
+        ops.scan_tables.default: _scan_tables,
         ops.return_directions.default: lambda y, index, inverse: merge_apart(y, inverse),
     }
+
+
+def _scan_tables(scan: str, height: int, width: int, device: torch.device) -> list[Tensor]:
+    return [table.to(device) for table in scan_named(scan).build(height, width)]
 
 
 def _directional_scan(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from mmquad.export.decompositions import scan_decompositions
+from mmquad.scans.library import constant_tables
 
 __all__ = ["check_onnx", "check_program", "export_onnx", "export_program"]
 
@@ -46,7 +47,8 @@ def export_program(
             "expected a model in eval mode, got one in training mode: call model.eval()"
         )
     with torch.no_grad():  # a graph that keeps no states for a gradient
-        program = torch.export.export(_ImageToTuple(model).eval(), (image,), strict=False)
+        with constant_tables():
+            program = torch.export.export(_ImageToTuple(model).eval(), (image,), strict=False)
         return program if keep_scan_ops else _decompose(program)
 
 

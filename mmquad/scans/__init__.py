@@ -1,9 +1,10 @@
 """Two-dimensional grids as token sequences: the orders the backbones read images in."""
 
 from mmquad.scans.base import FixedScan, Scan
+from mmquad.scans.cache import table_cache
 from mmquad.scans.cross import CrossScan
 from mmquad.scans.local import LocalScan
 from mmquad.scans.quad import QuadScan
 from mmquad.scans.snake import SnakeScan
 
-__all__ = ["CrossScan", "FixedScan", "LocalScan", "QuadScan", "Scan", "SnakeScan"]
+__all__ = ["CrossScan", "FixedScan", "LocalScan", "QuadScan", "Scan", "SnakeScan", "table_cache"]

@@ -2,63 +2,30 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from mmquad.ops.tokens import gather_tokens, merge_tokens
+from mmquad.scans.library import find_tables, known_scans
 
 __all__ = [
     "EMPTY",
+    "INDEX",
     "FixedScan",
     "OrderTables",
     "Scan",
     "ScanTables",
-    "cached_tables",
+    "Shapes",
     "invert",
     "with_reverse",
 ]
 
 EMPTY = -1  # in an order: no token at this position
+INDEX = torch.int32  # of every table of tokens, positions or windows
 
-Tables = TypeVar("Tables", bound=tuple)
-
-# Tables of the shapes seen so far, oldest first. Detectors see hundreds of shapes; a table of a
-# 200 x 336 grid takes a few MB, so the number kept is bounded.
-_CACHE_SIZE = 256
-_cache: dict[tuple, tuple] = {}
-
-
-def cached_tables(
-    scan: object, height: int, width: int, device: torch.device, build: Callable[..., Tables]
-) -> Tables:
-    """``build(height, width, device)``, computed once per scan, grid and device.
-
-    Nothing is cached or read while tracing or under a fake tensor mode, where a cached real tensor
-    would not be accepted and a fake one must not outlive the mode.
-    """
-    if torch.compiler.is_compiling() or type(torch.empty(0)) is not torch.Tensor:
-        return build(height, width, device)
-    key = (scan, height, width, device)
-    if key not in _cache:
-        while len(_cache) >= _CACHE_SIZE:
-            del _cache[next(iter(_cache))]
-        # An evaluation under inference mode must not leave tables that training cannot save.
-        with torch.inference_mode(False):
-            _cache[key] = build(height, width, device)
-    return _cache[key]  # type: ignore[return-value]
-
-
-def invert(index: Tensor) -> Tensor:
-    """Inverse of the permutations along the last axis."""
-    return index.argsort(-1)
-
-
-def with_reverse(order: Tensor) -> Tensor:
-    """``[K, L] -> [2 K, L]``: the orders, then each of them backwards."""
-    return torch.cat([order, order.flip(-1)])
+CPU = torch.device("cpu")
 
 
 class OrderTables(Protocol):
@@ -73,19 +40,10 @@ class OrderTables(Protocol):
         """Position at which each token is read, ``[S, K, L]``."""
 
 
-class Scan(Protocol):
-    """What a mixer needs of a scan: K orders in which the tokens of a grid are read.
+Tables = TypeVar("Tables", bound=OrderTables)
 
-    :class:`FixedScan` and :class:`mmquad.scans.QuadScan` have it; any frozen object of this form
-    will do.
-    """
-
-    @property
-    def directions(self) -> int:
-        """Number of sequences K."""
-
-    def tables(self, height: int, width: int, device: torch.device) -> OrderTables:
-        """The orders for a grid of this height and width, and their inverses."""
+# Of tables, in the sequence of their fields.
+Shapes = list[tuple[tuple[int, ...], torch.dtype]]
 
 
 class ScanTables(NamedTuple):
@@ -95,18 +53,63 @@ class ScanTables(NamedTuple):
     inverse: Tensor  # [1, K, L], positions in range(P)
 
 
-@dataclasses.dataclass(frozen=True)
-class FixedScan(ABC):
-    """A scan whose orders depend on the grid's size only.
+def invert(order: Tensor, tokens: int) -> Tensor:
+    """Position of every token, ``[..., P] -> [..., tokens]``; orders read each of them once."""
+    positions = torch.arange(order.shape[-1], device=order.device).expand(order.shape)
+    # One column too many takes the empty positions.
+    inverse = order.new_empty(*order.shape[:-1], tokens + 1)
+    return inverse.scatter_(-1, order % (tokens + 1), positions)[..., :tokens]
 
-    Every direction reads each of the L tokens once, for every H, W >= 1. Orders may be longer than
-    L, the same length for all directions; positions beyond the tokens are ``EMPTY``.
+
+def with_reverse(order: Tensor) -> Tensor:
+    """``[K, L] -> [2 K, L]``: the orders, then each of them backwards."""
+    return torch.cat([order, order.flip(-1)])
+
+
+class Scan(ABC, Generic[Tables]):
+    """K orders to read the tokens of a grid in; a subclass is a frozen dataclass of literals.
+
+    :meth:`shapes` must name what :meth:`build` gives, for symbolic sizes too: in a compiled graph
+    it is all that is known of the tables.
     """
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        known_scans[f"{cls.__module__}.{cls.__qualname__}"] = cls
 
     @property
     @abstractmethod
     def directions(self) -> int:
         """Number of sequences K."""
+
+    @abstractmethod
+    def build(self, height: int, width: int) -> list[Tensor]:
+        """The tables for a grid, without names, contiguous, on the CPU."""
+
+    @abstractmethod
+    def shapes(self, height: int, width: int) -> Shapes:
+        """Shapes and dtypes of what :meth:`build` gives."""
+
+    @abstractmethod
+    def pack(self, tables: list[Tensor]) -> Tables:
+        """What :meth:`build` gives, with names."""
+
+    def fields(self) -> tuple:
+        """The values that tell this scan from others of its class."""
+        return tuple(getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+
+    def tables(self, height: int, width: int, device: torch.device) -> Tables:
+        """The tables for a grid, with names, built once and cached (:mod:`mmquad.scans.cache`)."""
+        return find_tables(self, height, width, device)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedScan(Scan[ScanTables]):
+    """A scan whose orders depend on the grid's size only.
+
+    Every direction reads each of the L tokens once, for every H, W >= 1. Orders may be longer than
+    L, the same length for all directions; positions beyond the tokens are ``EMPTY``.
+    """
 
     @abstractmethod
     def orders(self, height: int, width: int, device: torch.device) -> Tensor:
@@ -116,15 +119,22 @@ class FixedScan(ABC):
         """Number of tokens L: those of the grid, in row-major order, unless a scan adds some."""
         return height * width
 
-    def tables(self, height: int, width: int, device: torch.device) -> ScanTables:
-        """The orders and their inverses, cached."""
-        return cached_tables(self, height, width, device, self._build)
+    def num_positions(self, height: int, width: int) -> int:
+        """Length P of the orders; no more than the tokens unless a scan has empty positions."""
+        return self.num_tokens(height, width)
 
-    def _build(self, height: int, width: int, device: torch.device) -> ScanTables:
-        order = self.orders(height, width, device)[None]
-        # Sorted, empty positions come first, and every direction has as many.
-        empty = order.shape[-1] - self.num_tokens(height, width)
-        return ScanTables(order, invert(order)[..., empty:].contiguous())
+    def build(self, height: int, width: int) -> list[Tensor]:
+        order = self.orders(height, width, CPU)[None]
+        inverse = invert(order, self.num_tokens(height, width))
+        return [order.to(INDEX).contiguous(), inverse.to(INDEX).contiguous()]
+
+    def shapes(self, height: int, width: int) -> Shapes:
+        order = (1, self.directions, self.num_positions(height, width))
+        inverse = (1, self.directions, self.num_tokens(height, width))
+        return [(order, INDEX), (inverse, INDEX)]
+
+    def pack(self, tables: list[Tensor]) -> ScanTables:
+        return ScanTables(*tables)
 
     def to_sequences(self, x: Tensor) -> Tensor:
         """Grid ``[B, H, W, D]`` -> sequences ``[B, P, K, D]``, zero at empty positions."""

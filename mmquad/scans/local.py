@@ -62,11 +62,24 @@ class LocalScan(FixedScan):
         return len(self.names)
 
     def num_tokens(self, height: int, width: int) -> int:
-        return height * width + self.class_token
+        return height * width + int(self.class_token)
+
+    def num_positions(self, height: int, width: int) -> int:
+        longest = self.num_tokens(height, width)
+        for side in self._padded_sides():
+            rows, columns = -(-height // side), -(-width // side)
+            # Of sizes that a compiler does not know yet, too.
+            longest = torch.sym_max(longest, rows * columns * side**2 + int(self.class_token))
+        return longest
+
+    def _padded_sides(self) -> list[int]:
+        """Sides of the windows that are filled up."""
+        windows = [_NAME.fullmatch(name)["window"] for name in self.names]  # type: ignore[index]
+        return sorted({int(window) for window in windows if window}) if self.padded else []
 
     def orders(self, height: int, width: int, device: torch.device) -> Tensor:
         sequences = [self._sequence(name, height, width, device) for name in self.names]
-        longest = max(len(sequence) for sequence in sequences)
+        longest = self.num_positions(height, width)
         # Empty positions after the last token cost the scan nothing.
         return torch.stack([F.pad(s, (0, longest - len(s)), value=EMPTY) for s in sequences])
 

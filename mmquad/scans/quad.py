@@ -25,7 +25,7 @@ from mmquad.ops.tokens import (
     merge_tokens_mixed,
     merge_tokens_windowed,
 )
-from mmquad.scans.base import cached_tables, invert, with_reverse
+from mmquad.scans.base import INDEX, Scan, Shapes, invert, with_reverse
 
 __all__ = ["CHILDREN", "SHIFT_CYCLE", "QuadScan", "QuadTables", "WindowTables"]
 
@@ -56,7 +56,7 @@ class QuadTables(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class QuadScan:
+class QuadScan(Scan[QuadTables]):
     """One quadtree sequence and its reverse (K = 2).
 
     Args:
@@ -118,21 +118,17 @@ class QuadScan:
         side = 2**self.coarse_level
         return min(height, side) * min(width, side)
 
-    def tables(self, height: int, width: int, device: torch.device) -> QuadTables:
-        """Orders, windows and averaging matrices, cached."""
-        return cached_tables(self, height, width, device, self._build)
-
-    def _build(self, height: int, width: int, device: torch.device) -> QuadTables:
+    def build(self, height: int, width: int) -> list[Tensor]:
         level = self.coarse_level
         depth = level + self.levels - 1
-        rows, columns = _halves(height, depth, device), _halves(width, depth, device)
+        rows, columns = _halves(height, depth), _halves(width, depth)
         # Windows of the map after the shift, level by level, [H, W] each.
         windows = [_raster_windows(rows[:level], columns[:level])]
         for row, column in zip(rows[level:], columns[level:], strict=True):
             windows.append(CHILDREN * windows[-1] + 2 * row[:, None] + column)
         ranks = windows if self.nested else [windows[0], _raster_windows(rows, columns)]
         size = height * width
-        raster = torch.arange(size, device=device).view(height, width)
+        raster = torch.arange(size).view(height, width)
         # Token at each place of the shifted map, so that orders name tokens of the original one.
         shifts = self.amounts(height, width)
         token = raster.roll(shifts, (0, 1)).flatten()
@@ -143,15 +139,33 @@ class QuadScan:
         score_shift = unshift if self.scores_follow_shift else (0, 0)
         token_window = windows[0].roll(unshift, (0, 1)).flatten()
         mean, count = _averages(windows[0], self.windows, score_shift)
-        upsample = _roll_tokens(_bilinear(height, width, level, device), windows[0], score_shift)
-        fine = None
+        upsample = _roll_tokens(_bilinear(height, width, level), windows[0], score_shift)
+        tables = [index, invert(index, size), token_window, mean, upsample, count > 0]
         if self.levels == 3:
             fine_mean, fine_count = _averages(windows[1], CHILDREN * self.windows, score_shift)
             parts = fine_count.view(-1, CHILDREN)
             occupied = ((parts > 0) | (count == 0)[:, None]).flatten()
-            fine = WindowTables(windows[1].roll(unshift, (0, 1)).flatten(), fine_mean, occupied)
-        inverse = invert(index)
-        return QuadTables(index, inverse, token_window, mean, upsample, count > 0, fine)
+            tables += [windows[1].roll(unshift, (0, 1)).flatten(), fine_mean, occupied]
+        return [
+            (table.to(INDEX) if table.dtype == torch.int64 else table).contiguous()
+            for table in tables
+        ]
+
+    def shapes(self, height: int, width: int) -> Shapes:
+        length, windows = height * width, self.windows
+        order = (self.levels, self.directions, length)
+        shapes: Shapes = [(order, INDEX), (order, INDEX), ((length,), INDEX)]
+        shapes += [((length, windows), torch.float32), ((length, windows), torch.float32)]
+        shapes += [((windows,), torch.bool)]
+        if self.levels == 3:
+            parts = CHILDREN * windows
+            shapes += [((length,), INDEX), ((length, parts), torch.float32), ((parts,), torch.bool)]
+        return shapes
+
+    def pack(self, tables: list[Tensor]) -> QuadTables:
+        order, inverse, window, mean, upsample, occupied, *fine = tables
+        parts = WindowTables(*fine) if fine else None
+        return QuadTables(order, inverse, window, mean, upsample, occupied, parts)
 
     def to_sequences(self, x: Tensor, weight: Tensor) -> Tensor:
         """Grid ``[B, H, W, D]`` -> sequences ``[B, L, 2, D]``.
@@ -186,9 +200,9 @@ class QuadScan:
         return torch.stack([1 - chosen, chosen - again, again])
 
 
-def _halves(length: int, depth: int, device: torch.device) -> Tensor:
+def _halves(length: int, depth: int) -> Tensor:
     """``[depth, length]``: for every position its half (0, 1), the half of that half, and so on."""
-    position = torch.arange(length, device=device)
+    position = torch.arange(length)
     size = torch.full_like(position, length)
     halves = []
     for _ in range(depth):
@@ -213,13 +227,14 @@ def _averages(window: Tensor, windows: int, shift: tuple[int, ...]) -> tuple[Ten
     """Averages over each window, shifted back, ``[L, windows]``; tokens of each, ``[windows]``."""
     member = F.one_hot(window.flatten(), windows)
     count = member.sum(0)
-    return _roll_tokens(member / count.clamp(min=1), window, shift), count
+    average = member.to(torch.float32) / count.clamp(min=1)
+    return _roll_tokens(average, window, shift), count
 
 
-def _bilinear(height: int, width: int, level: int, device: torch.device) -> Tensor:
+def _bilinear(height: int, width: int, level: int) -> Tensor:
     """``[L, Q]``: interpolates one value per (occupied) window over the grid."""
     side = 2**level
-    unit = torch.eye(side * side, device=device).view(side * side, 1, side, side)
+    unit = torch.eye(side * side, dtype=torch.float32).view(side * side, 1, side, side)
     for axis, length in ((2, height), (3, width)):
         occupied = [part for part in range(side) if _part_size(part, length, level)]
         unit = torch.cat([unit.narrow(axis, part, 1) for part in occupied], axis)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmquad.scans.base import FixedScan, cached_tables, invert, with_reverse
+from mmquad.scans.base import CPU, INDEX, FixedScan, Shapes, with_reverse
 
 __all__ = ["NUM_MOVES", "SnakeScan", "SnakeTables"]
 
@@ -51,15 +51,18 @@ class SnakeScan(FixedScan):
         moves = 1 * (right == 1) + 2 * (right == -1) + 3 * (down == -1) + 4 * (down == 1)
         return torch.nn.functional.pad(moves, (1, 0))
 
-    def tables(  # type: ignore[override]
-        self, height: int, width: int, device: torch.device
-    ) -> SnakeTables:
-        """The orders, their inverses and the moves, cached."""
-        return cached_tables(self, height, width, device, self._snake_tables)
+    def build(self, height: int, width: int) -> list[Tensor]:
+        return [*super().build(height, width), self.moves(height, width, CPU).to(INDEX)]
 
-    def _snake_tables(self, height: int, width: int, device: torch.device) -> SnakeTables:
-        order = self.orders(height, width, device)[None]
-        return SnakeTables(order, invert(order), self.moves(height, width, device))
+    def shapes(self, height: int, width: int) -> Shapes:
+        moves = (self.directions, height * width)
+        return [*super().shapes(height, width), (moves, INDEX)]
+
+    def pack(self, tables: list[Tensor]) -> SnakeTables:  # type: ignore[override]
+        return SnakeTables(*tables)
+
+    def tables(self, height: int, width: int, device: torch.device) -> SnakeTables:  # type: ignore[override]
+        return super().tables(height, width, device)  # type: ignore[return-value]
 
 
 def _to_and_fro(grid: Tensor) -> Tensor:
