@@ -1,9 +1,11 @@
 """Stems and downsampling between stages, on channels-last grids ``[B, H, W, C]``."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmquad.layers.norms import BatchNorm2d
+from mmquad.layers.sizes import surely
 
 __all__ = [
     "ConvDownsample",
@@ -96,16 +98,20 @@ class PatchEmbed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[2:]
         padding = (0, self._lacking(width), 0, self._lacking(height))
-        if any(padding):
+        if not surely(padding[1] + padding[3] == 0):
             image = F.pad(image, padding)
         # [B, C, H', W'] -> [B, H', W', C]
         return self.norm(self.conv(image).permute(0, 2, 3, 1).contiguous())
 
     def _lacking(self, size: int) -> int:
         """Zeros to add along an axis of ``size`` pixels."""
-        if size < self.patch_size:
-            return self.patch_size - size
-        return (self.patch_size - size) % self.stride if self.cover else 0
+        patch, stride = self.patch_size, self.stride
+        if size < patch:
+            return patch - size
+        if not self.cover or surely((size - patch) % stride == 0):
+            return 0
+        # Of any size: fewer pixels than a stride are enough, and more than enough make no patch.
+        return stride - 1 if torch.compiler.is_compiling() else -(size - patch) % stride
 
 
 class DeepPatchEmbed(nn.Module):
@@ -160,7 +166,7 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
-        if height % 2 or width % 2:
+        if not surely(height % 2 + width % 2 == 0):
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         # [B, H, W, c] -> [B, H/2, row, W/2, column, c] -> [B, H/2, W/2, (column row c)]
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)

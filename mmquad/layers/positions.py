@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmquad.layers.sizes import surely
 from mmquad.layers.weight_decay import exempt_from_decay
 
 __all__ = ["ClassToken", "GridPositions", "resize_grid"]
@@ -67,7 +68,8 @@ class ClassToken(nn.Module):
 
 def resize_grid(table: Tensor, height: int, width: int) -> Tensor:
     """``[1, h, w, C] -> [1, height, width, C]``, bicubic; unchanged where it fits."""
-    if table.shape[1:3] == (height, width):
+    rows, columns = table.shape[1:3]
+    if surely(height == rows) and surely(width == columns):
         return table
     # Interpolation of 16-bit tables would round twice.
     dtype = torch.promote_types(table.dtype, torch.float32)
