@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.checks.damaged_data import check_annotations, explain_unreadable_image
 from mmquad.checks.data_paths import check_checkpoints, check_data, set_data_root
+from mmquad.checks.weight_decay import note_decay
 from mmquad.engine.config_loading import library_of, read_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
 from mmquad.engine.evaluation import add_result_file, add_tta, add_visualization
@@ -91,6 +92,7 @@ def plan_training(
     # Sharded training (FlexibleRunner) compares its shards itself.
     if (cfg.get("load_from") or cfg.get("resume")) and cfg.get("runner_type", "Runner") == "Runner":
         _add_hook(cfg, _STRICT_WEIGHTS | {"backbone_only": not cfg.get("resume")})
+    plan.notes += note_decay(cfg)
     _finish(plan, splits=("train", "val"))
     return plan
 

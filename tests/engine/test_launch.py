@@ -97,6 +97,17 @@ def test_amp_is_refused_on_cpu_and_set_on_gpu(config: str, monkeypatch):
         plan_training(config, amp=True, cfg_options={"optim_wrapper.type": "Mine"})
 
 
+def test_decay_of_state_space_parameters_is_noted(config: str):
+    options = {
+        "model.backbone": {"type": "mmquad.Vim"},
+        "optim_wrapper.optimizer.weight_decay": 0.1,
+    }
+    (note,) = (n for n in plan_training(config, cfg_options=options).notes if "decay" in n)
+    assert "optim_wrapper.constructor='mmquad.StateSpaceOptimWrapperConstructor'" in note
+    options["optim_wrapper.constructor"] = "mmquad.StateSpaceOptimWrapperConstructor"
+    assert not any("decay" in n for n in plan_training(config, cfg_options=options).notes)
+
+
 def test_auto_scale_lr_needs_the_base_batch_size(config: str):
     with pytest.raises(SetupError, match="base_batch_size"):
         plan_training(config, auto_scale_lr=True)
