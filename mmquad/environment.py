@@ -19,9 +19,18 @@ from typing import Literal
 from packaging.specifiers import SpecifierSet
 
 from mmquad import __version__
-from mmquad.flavours import MODULES, WINDOWS, Installed, flavour, flavour_of, installed
+from mmquad.flavours import (
+    MMCV_OPERATORS,
+    MODULES,
+    WINDOWS,
+    Installed,
+    flavour,
+    flavour_of,
+    installed,
+)
 
 TORCH_WINDOW = ">=2.6"
+COMPILED = "compiled"
 # What each task imports beyond torch.
 TASKS: dict[str, tuple[str, ...]] = {
     "det": ("mmengine", "mmcv", "mmdet", "pycocotools", "torchvision"),
@@ -124,13 +133,15 @@ def check_present(found: Installed, task: str | None) -> Iterable[Problem]:
 def check_mmcv_ops(
     found: Installed, task: str | None, probe: Callable[[str], BaseException | None]
 ) -> Iterable[Problem]:
-    """mmcv has compiled operations, and they were compiled for this torch."""
+    """mmcv has operators: torchvision's, or compiled ones that were compiled for this torch."""
     distribution = found.owner("mmcv")
     if distribution is None:
         return
     error = probe("mmcv._ext")
     if error is None:
         return
+    if MMCV_OPERATORS in str(error) and not isinstance(error.__cause__, ModuleNotFoundError):
+        return  # torchvision does not fit torch, which check_torchvision says
     # The forks' mmseg runs without the operations; the original imports them from the start.
     needed = task in (None, "det") or flavour(found) == "openmmlab"
     severity: Literal["error", "warning"] = "error" if needed else "warning"
@@ -139,8 +150,15 @@ def check_mmcv_ops(
     if isinstance(error, ModuleNotFoundError) and error.name == "mmcv._ext":
         yield Problem(
             severity,
-            f"{distribution} has no compiled operations (it was built without torch in sight)",
-            _reinstall(name, version),
+            f"{distribution} has no operators: it was built without torch in sight, and "
+            f"{MMCV_OPERATORS} is not there to bring them from torchvision",
+            f"from the checkout: pip install ./mmcv_ops; or compile: {_reinstall(name, version)}",
+        )
+    elif MMCV_OPERATORS in str(error):
+        yield Problem(
+            severity,
+            f"mmcv's operators come from torchvision ({MMCV_OPERATORS}), which is not installed",
+            "pip install torchvision, from the place torch came from",
         )
     else:
         torch_version = found.versions.get("torch", "?")
@@ -153,18 +171,20 @@ def check_mmcv_ops(
 
 
 def check_mmcv_cuda(
-    found: Installed, task: str | None, compiled_for: Callable[[], tuple[bool, str]]
+    found: Installed, task: str | None, compiled_for: Callable[[], tuple[bool, str, str]]
 ) -> Iterable[Problem]:
     """Where there is a GPU, detection finds its operations compiled for CUDA."""
     if found.owner("mmcv") is None or task not in (None, "det"):
         return
-    gpu, cuda = compiled_for()
+    gpu, cuda, provider = compiled_for()
     if gpu and cuda == "not available":
         yield Problem(
             "warning",
-            "there is a GPU, but mmcv's operations were compiled for the CPU alone: detection "
-            "fails on the GPU (segmentation and classification do not need them)",
-            "install the CUDA toolkit of torch's major CUDA version (nvcc), then reinstall mmcv",
+            f"there is a GPU, but mmcv's operations ({provider}) were compiled for the CPU alone: "
+            "detection fails on the GPU (segmentation and classification do not need them)",
+            "install the CUDA toolkit of torch's major CUDA version (nvcc), then reinstall mmcv"
+            if provider == COMPILED
+            else "install the torchvision of this torch, from the place torch came from",
         )
 
 
@@ -198,13 +218,22 @@ def _has_module(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _compiled_for() -> tuple[bool, str]:
-    """Whether torch sees a GPU, and the CUDA version that mmcv's operations were compiled with."""
+def mmcv_operators() -> str:
+    """Where mmcv's operators come from: `compiled`, torchvision with its version, or `none`."""
+    if import_error("mmcv._ext") is not None:
+        return "none"
+    return getattr(importlib.import_module("mmcv._ext"), "PROVIDER", COMPILED)
+
+
+def _compiled_for() -> tuple[bool, str, str]:
+    """Whether torch sees a GPU, the CUDA version of mmcv's operators, and where they come from."""
     import torch
 
-    if not torch.cuda.is_available() or import_error("mmcv._ext") is not None:
-        return False, ""
-    return True, importlib.import_module("mmcv._ext").get_compiling_cuda_version()
+    provider = mmcv_operators()
+    if not torch.cuda.is_available() or provider == "none":
+        return False, "", provider
+    cuda = importlib.import_module("mmcv._ext").get_compiling_cuda_version()
+    return True, cuda, provider
 
 
 def find_problems(task: str | None = None) -> list[Problem]:
@@ -242,6 +271,11 @@ def report(problems: Iterable[Problem]) -> str:
         distribution = found.owner(module)
         version = found.versions[distribution] if distribution else "not installed"
         rows.append((module, version, distribution or ""))
+    if found.owner("mmcv"):
+        operators = mmcv_operators()
+        by = f"{MMCV_OPERATORS} {found.versions.get(MMCV_OPERATORS)}; no GPU has run it yet"
+        source = "" if operators in (COMPILED, "none") else by
+        rows.append(("operators", operators, source))
     try:
         import torch
 

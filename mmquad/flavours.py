@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["MODULES", "WINDOWS", "Flavour", "Installed", "flavour", "flavour_of", "installed"]
+__all__ = [
+    "MMCV_OPERATORS",
+    "MODULES",
+    "WINDOWS",
+    "Flavour",
+    "Installed",
+    "flavour",
+    "flavour_of",
+    "installed",
+]
 
 Flavour = Literal["onedl", "openmmlab", "none"]
 
@@ -34,6 +43,8 @@ WINDOWS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 MODULES = tuple(WINDOWS["onedl"])
+# Puts one file into mmcv's folder: its operators. It is a guest there, no owner of the module.
+MMCV_OPERATORS = "mmcv-ops-torchvision"
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,8 @@ def installed() -> Installed:
         for module, (distribution, _) in table.items():
             if distribution in names:
                 owners.setdefault(module, set()).add(distribution)
-    return Installed({module: tuple(sorted(o)) for module, o in owners.items()}, names)
+    owned = {module: tuple(sorted(o - {MMCV_OPERATORS})) for module, o in owners.items()}
+    return Installed({module: o for module, o in owned.items() if o}, names)
 
 
 def flavour_of(module: str, distribution: str) -> Flavour:

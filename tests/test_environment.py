@@ -1,6 +1,10 @@
 """Each check of the doctor, on made-up metadata and on the environment that runs the tests."""
 
+import importlib.metadata
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
@@ -127,8 +131,8 @@ def test_mmcv_without_ops_stops_detection_but_not_the_forks_segmentation():
     found = metadata("onedl")
     problem = only(environment.check_mmcv_ops(found, "det", no_ops))
     assert problem.severity == "error"
-    assert "no compiled operations" in problem.what
-    assert "--no-build-isolation" in problem.fix
+    assert "onedl-mmcv has no operators" in problem.what
+    assert "pip install ./mmcv_ops; or compile: pip install --no-build-isolation" in problem.fix
     assert "onedl-mmcv==2.3.6" in problem.fix
     assert only(environment.check_mmcv_ops(found, "seg", no_ops)).severity == "warning"
     originals = metadata("openmmlab")
@@ -150,12 +154,51 @@ def test_healthy_or_absent_mmcv_ops():
 
 def test_mmcv_for_the_cpu_alone_on_a_machine_with_a_gpu():
     found = metadata("onedl")
-    problem = only(environment.check_mmcv_cuda(found, "det", lambda: (True, "not available")))
+
+    def problems(task: str, *answer) -> list[Problem]:
+        return list(environment.check_mmcv_cuda(found, task, lambda: answer))
+
+    problem = only(problems("det", True, "not available", "compiled"))
     assert problem.severity == "warning"
     assert "nvcc" in problem.fix
-    assert list(environment.check_mmcv_cuda(found, "det", lambda: (True, "13.0"))) == []
-    assert list(environment.check_mmcv_cuda(found, "det", lambda: (False, ""))) == []
-    assert list(environment.check_mmcv_cuda(found, "seg", lambda: (True, "not available"))) == []
+    problem = only(problems("det", True, "not available", "torchvision 0.26.0+cpu"))
+    assert "(torchvision 0.26.0+cpu)" in problem.what
+    assert "install the torchvision of this torch" in problem.fix
+    assert problems("det", True, "13.0", "compiled") == []
+    assert problems("det", False, "", "compiled") == []
+    assert problems("seg", True, "not available", "compiled") == []
+
+
+def test_operators_from_a_torchvision_that_is_missing_or_does_not_fit():
+    """One that does not fit is the business of `check_torchvision`, which every task runs."""
+    broken = RuntimeError("(mmcv-ops-torchvision): operator torchvision::nms does not exist")
+    broken.__cause__ = RuntimeError("operator torchvision::nms does not exist")
+    assert list(environment.check_mmcv_ops(metadata("onedl"), "det", lambda module: broken)) == []
+    broken.__cause__ = ModuleNotFoundError("No module named 'torchvision'")
+    problem = only(environment.check_mmcv_ops(metadata("onedl"), "det", lambda module: broken))
+    assert "from torchvision (mmcv-ops-torchvision), which is not installed" in problem.what
+
+
+def test_the_operators_in_mmcvs_folder_do_not_make_their_distribution_its_owner(monkeypatch):
+    owners = {"mmcv": ["onedl-mmcv", "mmcv-ops-torchvision"], "mmseg": ["mmcv-ops-torchvision"]}
+    metadata = importlib.metadata
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: owners)
+    monkeypatch.setattr(metadata, "distributions", list)
+    assert installed().owners == {"mmcv": ("onedl-mmcv",)}
+
+
+@pytest.mark.parametrize(
+    ("module", "operators"),
+    [
+        (SimpleNamespace(PROVIDER="torchvision 1"), "torchvision 1"),
+        (object(), "compiled"),
+    ],
+)
+def test_the_report_names_the_operators_in_use(monkeypatch, module, operators):
+    monkeypatch.setitem(sys.modules, "mmcv._ext", module)
+    assert environment.mmcv_operators() == operators
+    if installed().owner("mmcv"):
+        assert re.search(rf"^operators +{operators}", environment.report([]), re.MULTILINE)
 
 
 def test_torchvision_that_does_not_match_torch():
@@ -188,7 +231,7 @@ def test_find_problems_runs_every_check(monkeypatch):
     monkeypatch.setattr(environment, "flavour", lambda found=None: "openmmlab")
     monkeypatch.setattr(environment, "_has_module", lambda module: False)
     monkeypatch.setattr(environment, "import_error", lambda module: broken)
-    monkeypatch.setattr(environment, "_compiled_for", lambda: (True, "not available"))
+    monkeypatch.setattr(environment, "_compiled_for", lambda: (True, "not available", "compiled"))
     told = " | ".join(problem.what for problem in find_problems("det"))
     for part in (
         "both install the module mmengine",
