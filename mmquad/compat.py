@@ -1,6 +1,8 @@
 """Repairs of the OpenMMLab packages that this package needs, applied on request."""
 
+import os
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,13 +11,15 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from packaging.version import Version
 
+from mmquad.checkpoints.download import read_checkpoint_from
+
 __all__ = ["apply", "load_config", "runner_checkpoint_globals"]
 
 
 def apply() -> None:
     """Make config inheritance and checkpoints work with both flavours of OpenMMLab.
 
-    Two repairs, each made only where it is needed; calling this again is harmless.
+    Two repairs, each made only where it is needed, and an addition; calling this again is harmless.
 
     * The maintained forks: ``_base_ = 'mmseg::...'``. mmengine looks for a distribution named
       ``mmsegmentation``; the fork's is called ``onedl-mmsegmentation``, so every such config fails
@@ -24,12 +28,30 @@ def apply() -> None:
     * The originals with torch >= 2.6: testing and resuming from a Runner checkpoint. torch then
       unpickles only what it knows to be harmless, and the log history in such a checkpoint is not
       on its list. The forks bring a list of their own.
+    * ``*.safetensors``, files and URLs, wherever mmengine loads weights (``load_from``, tests,
+      inferencers), which would take them for files of ``torch.save``.
     """
+    # Here, since importing the forks' runner changes torch's list of what is harmless.
+    from mmengine.runner import CheckpointLoader
+
+    # Patterns, not only prefixes: mmengine matches them as regular expressions.
+    addresses = [r"https?://.*\.safetensors(\?.*)?$", r".*\.safetensors$"]
+    CheckpointLoader.register_scheme(addresses, load_from_safetensors, force=True)
     if not _is_distribution("mmsegmentation"):
         # mmengine then looks for the importable module of that name
         MODULE2PACKAGE["mmseg"] = "mmseg"
     if _is_distribution("mmengine") and Version(torch.__version__) >= Version("2.6"):
         torch.serialization.add_safe_globals(runner_checkpoint_globals())
+
+
+def load_from_safetensors(filename: str, map_location: Any = None) -> Any:
+    """A loader of mmengine's ``CheckpointLoader``, which makes ``safetensors`` of its name.
+
+    Raises:
+        CheckpointFileError: See :func:`mmquad.checkpoints.download.read_checkpoint_from`.
+    """
+    del map_location  # read on the CPU, weights are copied to where the model is
+    return read_checkpoint_from(os.path.expanduser(filename), allowed=runner_checkpoint_globals())
 
 
 def _is_distribution(name: str) -> bool:

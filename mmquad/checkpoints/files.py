@@ -6,12 +6,20 @@ import types
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-__all__ = ["CheckpointFileError", "check_file", "file_sha256", "read_checkpoint"]
+from mmquad.checkpoints.safetensors_files import (
+    is_safetensors,
+    read_safetensors,
+    safetensors_problem,
+)
+
+__all__ = ["CheckpointFileError", "FileKind", "check_file", "file_sha256", "read_checkpoint"]
+
+FileKind = Literal["archive", "safetensors", "other"]
 
 _DAMAGED = "Download or copy it again and compare its size and checksum with the source's."
 _SIGNATURES = [
@@ -41,10 +49,11 @@ def file_sha256(path: str | Path) -> str:
 def read_checkpoint(
     path: str | Path, *, trust: bool = False, allowed: Sequence[Any] = ()
 ) -> Mapping[str, Any]:
-    """Content of a checkpoint written by ``torch.save``, its tensors on the CPU.
+    """Content of a checkpoint in the format of ``torch.save`` or safetensors, on the CPU.
 
     Files in torch's zip format carry checksums, which are verified first: a damaged file never
-    gives other weights in silence.
+    gives other weights in silence. A safetensors file, told by its content, has none; it becomes a
+    dictionary with ``state_dict`` and ``meta``.
 
     Args:
         path: The file.
@@ -57,7 +66,12 @@ def read_checkpoint(
         CheckpointFileError: The file is absent, empty, damaged, no checkpoint, or needs ``trust``.
     """
     path = Path(path)
-    is_zip = check_file(path)
+    kind = check_file(path)
+    if kind == "safetensors":
+        try:
+            return read_safetensors(path)
+        except Exception as error:  # types of numbers that torch has not, a disk that fails
+            raise CheckpointFileError(f"{path} cannot be read: {error}") from error
     try:
         if trust:
             content = torch.load(
@@ -68,7 +82,7 @@ def read_checkpoint(
                 content = torch.load(path, map_location="cpu", weights_only=True)
     # A damaged pickle can raise anything: it is a program, here with some bytes changed.
     except Exception as error:
-        foreign = [] if trust else _foreign_names(path, is_zip, error)
+        foreign = [] if trust else _foreign_names(path, kind, error)
         if foreign:
             raise CheckpointFileError(
                 f"{path} holds objects that are neither tensors nor plain containers: "
@@ -90,8 +104,10 @@ def read_checkpoint(
     return content
 
 
-def check_file(path: Path) -> bool:
-    """Whether the bytes of a file are an intact archive of ``torch.save``; False: not an archive.
+def check_file(path: Path) -> FileKind:
+    """The format of a file, which is intact as far as the format shows it.
+
+    ``archive`` is that of ``torch.save``; ``other`` may be its format before torch 1.6.
 
     Raises:
         CheckpointFileError: The file is absent, empty, truncated or damaged.
@@ -104,6 +120,11 @@ def check_file(path: Path) -> bool:
         raise CheckpointFileError(f"{path} is empty (0 bytes). {_DAMAGED}")
     with open(path, "rb") as file:
         start = file.read(256)
+    if is_safetensors(start):  # first: the length that it begins with can look like anything
+        problem = safetensors_problem(path)
+        if problem is not None:
+            raise CheckpointFileError(f"{path} is a safetensors file and {problem}. {_DAMAGED}")
+        return "safetensors"
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for signature, kind, advice in _SIGNATURES:
         if text.startswith(signature):
@@ -113,7 +134,11 @@ def check_file(path: Path) -> bool:
             )
             raise CheckpointFileError(f"{path} is {kind} ({size} bytes). {advice}")
     if not start.startswith(b"PK"):
-        return False
+        if path.suffix == ".safetensors":
+            raise CheckpointFileError(
+                f"{path} is no safetensors file: it begins with {start[:12]!r}. {_DAMAGED}"
+            )
+        return "other"
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
@@ -133,12 +158,12 @@ def check_file(path: Path) -> bool:
             f"{path} is a zip archive, but not of torch.save; it holds e.g. {names[:3]}. "
             "Unpack it first if it contains the checkpoint."
         )
-    return True
+    return "archive"
 
 
-def _foreign_names(path: Path, is_zip: bool, error: Exception) -> list[str]:
+def _foreign_names(path: Path, kind: FileKind, error: Exception) -> list[str]:
     """Objects that weights-only loading refuses; empty if it failed for another reason."""
-    if is_zip:
+    if kind == "archive":
         try:
             return sorted(set(get_unsafe_globals_in_checkpoint(path)))
         except Exception:

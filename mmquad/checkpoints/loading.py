@@ -105,7 +105,7 @@ def check_settings(
     wanted = meta.get("settings") if isinstance(meta, Mapping) else None
     if not isinstance(wanted, Mapping):
         return
-    differing = [name for name in wanted if settings.get(name) != wanted[name]]
+    differing = [name for name in wanted if _plain(settings.get(name)) != _plain(wanted[name])]
     if differing:
         raise CheckpointMismatchError(
             f"{source} fits in shape but was trained with other settings: "
@@ -216,6 +216,13 @@ def _advice(own: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]) -> str:
     return (
         "\n  Check that the backbone's arch and settings are those the weights were trained with."
     )
+
+
+def _plain(value: Any) -> Any:
+    """With lists for tuples, as some files give them back."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _some(part: Any) -> list[str]:

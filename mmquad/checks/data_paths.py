@@ -158,7 +158,12 @@ def check_checkpoints(cfg: Config, *, initial_weights: bool) -> None:
         if not checkpoint or not _is_local(checkpoint):
             continue
         try:
-            check_file(Path(checkpoint))
+            kind = check_file(Path(checkpoint))
+            if key == "load_from" and kind == "safetensors" and not _named_so(checkpoint):
+                raise CheckpointFileError(
+                    f"{checkpoint} is an intact safetensors file, but mmengine goes by the name: "
+                    f"call it {Path(checkpoint).with_suffix('.safetensors').name}."
+                )
         except CheckpointFileError as error:
             if not initial_weights:
                 raise SetupError(f"The checkpoint to test cannot be used: {error}") from error
@@ -195,6 +200,10 @@ def _initial_checkpoints(part: object, key: str) -> list[tuple[str, str]]:
     if part.get("type") == "Pretrained" and part.get("checkpoint"):
         found.append((f"{key}.checkpoint", part["checkpoint"]))
     return found
+
+
+def _named_so(checkpoint: str) -> bool:
+    return Path(checkpoint).suffix == ".safetensors"
 
 
 def _is_local(*paths: str) -> bool:

@@ -79,7 +79,14 @@ def check_resumable(path: str | Path) -> None:
 
 def _problem(path: Path) -> str | None:
     try:
-        is_archive = check_file(path)
+        kind = check_file(path)
     except CheckpointFileError as error:
         return str(error)
-    return None if is_archive else f"{path} is not a checkpoint of a run, or its start is damaged."
+    if kind == "safetensors":
+        return (
+            f"{path} is a safetensors file: weights without the state of a training (optimizer, "
+            f"iteration). To begin a new training with them: --cfg-options load_from={path}"
+        )
+    if kind == "other":
+        return f"{path} is not a checkpoint of a run, or its start is damaged."
+    return None

@@ -13,9 +13,11 @@ from torch import Tensor
 from mmquad.backbones import VisionBackbone
 from mmquad.checkpoints.files import file_sha256, read_checkpoint
 from mmquad.checkpoints.loading import CheckpointMismatchError, find_state_dict, load_strict
+from mmquad.checkpoints.safetensors_files import write_safetensors
 from mmquad.compat import runner_checkpoint_globals
 from mmquad.releases.families import split_model
 from mmquad.releases.known import Release, release_of
+from mmquad.releases.table import Rows, fitting_rows, task_of
 
 __all__ = ["Conversion", "convert_file", "convert_weights", "read_release"]
 
@@ -102,16 +104,19 @@ def convert_file(
     arch: str | None = None,
     key: str | None = None,
     trust: bool = False,
+    table: Rows = (),
 ) -> Conversion:
-    """Convert a released file into an mmengine checkpoint.
+    """Convert a released file into an mmengine checkpoint, or into a safetensors file.
 
     Args:
         source: The released file: weights, the dump of a trainer, or a detector or segmentor.
-        target: The file to write; it appears only when it is complete.
+        target: The file to write; it appears only when it is complete. The name says the format:
+            ``*.safetensors``, or else that of ``torch.save``.
         arch: See :func:`convert_weights`.
         key: Dotted path to the weights in the file, where it has several sets (``model_ema``).
         trust: See :func:`mmquad.checkpoints.files.read_checkpoint`. Not needed for the options of
             a trainer (``argparse.Namespace``), which hold values only.
+        table: Released files (:func:`mmquad.releases.table.read_table`), for the config to note.
 
     Raises:
         CheckpointFileError: The file cannot be opened.
@@ -119,23 +124,42 @@ def convert_file(
     """
     source, target = Path(source), Path(target)
     conversion = read_release(source, arch=arch, key=key, trust=trust)
-    conversion.meta = {
-        "source": source.name,
-        "sha256": file_sha256(source),
-        "model": conversion.model,
-        "arch": conversion.arch,
-        "settings": conversion.settings,
-    }
+    conversion.meta = _meta(conversion, source, table)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.tmp")
     try:
-        # clones: a tensor that is a view would be written with all of its storage
-        weights = {k: v.detach().clone().contiguous() for k, v in conversion.state_dict.items()}
-        torch.save({"meta": conversion.meta, "state_dict": weights}, draft)
+        if target.suffix == ".safetensors":
+            write_safetensors(draft, conversion.state_dict, conversion.meta)
+        else:
+            # clones: a tensor that is a view would be written with all of its storage
+            weights = {k: v.detach().clone().contiguous() for k, v in conversion.state_dict.items()}
+            torch.save({"meta": conversion.meta, "state_dict": weights}, draft)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
     return conversion
+
+
+def _meta(conversion: Conversion, source: Path, table: Rows) -> dict[str, Any]:
+    """What the written file says of itself."""
+    digest = file_sha256(source)
+    meta = {
+        "source": source.name,
+        "sha256": digest,
+        "model": conversion.model,
+        "arch": conversion.arch,
+        "settings": conversion.settings,
+    }
+    rows, _ = fitting_rows(
+        table,
+        sha256=digest,
+        name=source.name,
+        model=conversion.model,
+        arch=conversion.arch,
+        task=task_of(conversion.state_dict),
+    )
+    configs = [row["config"] for row in rows if row.get("config")]
+    return meta | ({"config": configs[0]} if configs else {})
 
 
 def read_release(

@@ -1,16 +1,16 @@
 """Which released checkpoint a file is: the table of ``configs/checkpoints.yml``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmquad.checkpoints.files import file_sha256
 from mmquad.checkpoints.loading import CheckpointMismatchError
 from mmquad.releases.convert import Conversion, read_release
+from mmquad.releases.table import Rows, fitting_rows, task_of
 
-__all__ = ["Identity", "identify_file", "read_table"]
+__all__ = ["Identity", "identify_file"]
 
 
 @dataclass
@@ -27,23 +27,18 @@ class Identity:
 
     conversion: Conversion
     task: str
-    entries: list[dict[str, Any]]
+    entries: list[Mapping[str, Any]]
     known: bool
 
 
-def read_table(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of the table: file, url, model, arch, and config and metrics, or why there is none."""
-    return yaml.safe_load(Path(path).read_text())
-
-
 def identify_file(
-    source: str | Path, table: list[dict[str, Any]], *, key: str | None = None, trust: bool = False
+    source: str | Path, table: Rows, *, key: str | None = None, trust: bool = False
 ) -> Identity:
     """Tell the model of a file from its weights, and its config from the table.
 
     Args:
         source: The file.
-        table: See :func:`read_table`.
+        table: See :func:`mmquad.releases.table.read_table`.
         key: See :func:`mmquad.releases.convert.convert_file`.
         trust: See :func:`mmquad.releases.convert.convert_file`.
 
@@ -59,24 +54,17 @@ def identify_file(
         reasons = {_reason(row) for row in table if row["file"] == source.name}
         hint = "".join(f"\nIf it is the released file of that name: {r}." for r in sorted(reasons))
         raise CheckpointMismatchError(f"{error}{hint}") from error
-    digest, task = file_sha256(source), _task(conversion)
-    known = [row for row in table if row.get("sha256") == digest]
-    fitting = [
-        row
-        for row in table
-        if (row["model"], row["arch"]) == (conversion.model, conversion.arch)
-        and f"configs/{task}/" in row.get("config", "")
-    ]
-    fitting.sort(key=lambda row: row["file"] != source.name)
-    return Identity(conversion, task, known or fitting, bool(known))
+    task = task_of(conversion.state_dict)
+    rows, known = fitting_rows(
+        table,
+        sha256=file_sha256(source),
+        name=source.name,
+        model=conversion.model,
+        arch=conversion.arch,
+        task=task,
+    )
+    return Identity(conversion, task, rows, known)
 
 
-def _reason(row: dict[str, Any]) -> str:
+def _reason(row: Mapping[str, Any]) -> str:
     return row.get("unsupported") or f"{row['model']} {row['arch']}, {row['config']}"
-
-
-def _task(conversion: Conversion) -> str:
-    parts = {name.split(".")[0] for name in conversion.state_dict}
-    if parts & {"rpn_head", "roi_head", "bbox_head"}:
-        return "mmdet"
-    return "mmseg" if "decode_head" in parts else "mmpretrain"

@@ -1,6 +1,7 @@
 """Released files become checkpoints that load entirely, or an error that says why not."""
 
 import argparse
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -9,11 +10,17 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmquad.backbones import QuadMamba
 from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS
-from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError, file_sha256
+from mmquad.checkpoints import (
+    CheckpointFileError,
+    CheckpointMismatchError,
+    file_sha256,
+    read_checkpoint,
+)
 from mmquad.releases.convert import convert_file, convert_weights
 
 sys.path.append(str(Path(__file__).parents[1] / "releases"))
@@ -87,8 +94,42 @@ def test_backbones_with_output_norms(tmp_path: Path):
     assert result.matched == result.total
 
 
-def test_other_settings_are_refused_unless_asked_for(source: Path, tmp_path: Path):
-    target = tmp_path / "converted.pth"
+def test_a_safetensors_file_is_converted_into_a_safetensors_file(source: Path, tmp_path: Path):
+    """The same weights as from and into files of torch.save, and the same it says of itself."""
+    weights = released_weights()
+    shared = weights["patch_embed.0.weight"]
+    released = tmp_path / "released.safetensors"
+    save_file(weights, released, {"format": "pt"})
+    target = tmp_path / "converted.safetensors"
+    result = convert_file(released, target)
+    plain = convert_file(source, tmp_path / "converted.pth")
+    assert result.matched == plain.matched
+    assert result.meta["sha256"] == file_sha256(released)
+    expected, found = load(tmp_path / "converted.pth").state_dict(), load(target).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert torch.equal(found["stem.conv1.weight"], shared)
+
+    meta = read_checkpoint(target)["meta"]
+    assert meta == json.loads(json.dumps(result.meta))
+    assert meta["settings"] == {"quadtree": "released"}
+    assert target.stat().st_mode == (tmp_path / "converted.pth").stat().st_mode
+    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(CheckpointMismatchError, match="quadtree='released' there, 'paper' in this"):
+        load(target, quadtree="paper")
+
+
+def test_the_config_of_a_released_file_is_noted(source: Path, tmp_path: Path):
+    row = {"file": "other.pth", "model": "QuadMamba", "config": "configs/mmpretrain/a.py"}
+    rows = [row | {"arch": "tiny"}, row | {"arch": "b", "sha256": file_sha256(source)}]
+    rows[1]["config"] = "configs/mmpretrain/b.py"
+    meta = convert_file(source, tmp_path / "a.safetensors", table=rows).meta
+    assert meta["config"] == "configs/mmpretrain/b.py"
+    assert "config" not in convert_file(source, tmp_path / "a.pth", table=rows[:1]).meta
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_other_settings_are_refused_unless_asked_for(source: Path, tmp_path: Path, suffix: str):
+    target = tmp_path / f"converted{suffix}"
     convert_file(source, target)
     message = r"quadtree='released' there, 'paper' in this model(.|\n)*ignore_settings=True"
     with pytest.raises(CheckpointMismatchError, match=message):

@@ -10,8 +10,9 @@ import torch
 from mmquad.analysis.zoo import read_metafiles
 from mmquad.backbones import PlainMamba, Vim, VMamba
 from mmquad.checkpoints import CheckpointMismatchError, file_sha256
-from mmquad.releases.identify import identify_file, read_table
+from mmquad.releases.identify import identify_file
 from mmquad.releases.known import RELEASES
+from mmquad.releases.table import read_table
 
 sys.path.append(str(Path(__file__).parents[1] / "backbones"))
 from local_reference import localvmamba_shapes

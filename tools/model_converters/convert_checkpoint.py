@@ -7,6 +7,8 @@ converting), except LocalMamba's directions: name the arch, e.g. --arch tiny-mid
 python tools/model_converters/convert_checkpoint.py quadmamba_small.pth \\
     weights/quadmamba-small_3rdparty.pth
 
+A target named *.safetensors is written in that format.
+
 Then give it to a config: --cfg-options model.backbone.init_cfg.type=Pretrained
 model.backbone.init_cfg.prefix=backbone.
 model.backbone.init_cfg.checkpoint=weights/quadmamba-small_3rdparty.pth
@@ -14,17 +16,21 @@ and, for QuadMamba, model.backbone.quadtree=released.
 """
 
 import argparse
+from pathlib import Path
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.releases.convert import convert_file
+from mmquad.releases.table import read_table
+
+TABLE = Path(__file__).parents[2] / "configs" / "checkpoints.yml"
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", help="released file")
-    parser.add_argument("target", help="file to write")
+    parser.add_argument("source", help="released file, of torch.save or safetensors")
+    parser.add_argument("target", help="file to write, *.pth or *.safetensors")
     parser.add_argument(
         "--arch", help="name of the architecture; needed for LocalVim and LocalVMamba only"
     )
@@ -45,7 +51,12 @@ def main() -> None:
     args = parse_args()
     try:
         result = convert_file(
-            args.source, args.target, arch=args.arch, key=args.key, trust=args.trust
+            args.source,
+            args.target,
+            arch=args.arch,
+            key=args.key,
+            trust=args.trust,
+            table=read_table(TABLE),
         )
     except (CheckpointFileError, CheckpointMismatchError, OSError) as error:
         raise SystemExit(f"\nNothing was written.\n{error}\n") from None

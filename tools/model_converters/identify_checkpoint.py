@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.releases.identify import identify_file, read_table
+from mmquad.releases.identify import identify_file
+from mmquad.releases.table import read_table
 
 TABLE = Path(__file__).parents[2] / "configs" / "checkpoints.yml"
 
