@@ -430,6 +430,15 @@ def test_pretrained_classifier_in_a_detector(case: Case, saved: tuple, tmp_path:
     assert torch.equal(model.norm3.weight, state["norm3.weight"])
 
 
+def test_pretrained_without_its_last_norm(case: Case, saved: tuple, tmp_path: Path) -> None:
+    """Every classifier has it, so a file without it is no whole classifier."""
+    state = {k: v for k, v in saved[0].state_dict().items() if not k.startswith("norm3")}
+    torch.save(state, tmp_path / "headless.pth")
+    model = build(case, init_cfg=pretrained(tmp_path / "headless.pth", None))
+    with pytest.raises(CheckpointMismatchError, match=r"(?s)missing .*norm3\.weight"):
+        model.init_weights()
+
+
 def test_pretrained_with_fewer_stages(case: Case, saved: tuple) -> None:
     model = build(case, out_indices=(1,), init_cfg=pretrained(saved[1]))
     model.init_weights()

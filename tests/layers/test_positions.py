@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from mmquad.layers import ClassToken, GridPositions
+from mmquad.layers.positions import resize_grid
 
 
 def test_positions_are_added_where_they_were_learned() -> None:
@@ -33,3 +34,9 @@ def test_class_token_is_in_the_middle(length: int) -> None:
     assert torch.equal(y[:, length // 2], expected)
     assert torch.equal(token.take(y), expected)
     assert torch.equal(token.remove(y), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_interpolation_of_a_16_bit_table_rounds_once(dtype: torch.dtype) -> None:
+    table = torch.randn(1, 5, 7, 6).to(dtype)
+    assert torch.equal(resize_grid(table, 9, 4), resize_grid(table.float(), 9, 4).to(dtype))
