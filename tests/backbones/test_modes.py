@@ -23,7 +23,7 @@ from mmquad.backbones import (
     VisionBackbone,
     VMamba,
 )
-from mmquad.layers import SelectiveSSM
+from mmquad.layers import MixerBlock, SelectiveSSM
 
 PYRAMID = {"dim": 8, "depths": (2, 1), "ssm_ratio": 1}
 LAYERS = {"dim": 8, "depth": 2, "grid": (2, 2), "d_state": 2}
