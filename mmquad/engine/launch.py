@@ -16,7 +16,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.checks.damaged_data import check_annotations, explain_unreadable_image
+from mmquad.checks.damaged_data import check_annotations
+from mmquad.checks.damaged_images import explain_unreadable_image
 from mmquad.checks.data_paths import check_checkpoints, check_data, set_data_root
 from mmquad.checks.weight_decay import note_decay
 from mmquad.engine.config_loading import library_of, read_config

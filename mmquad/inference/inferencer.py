@@ -1,5 +1,6 @@
 """Draws what a detector, segmenter or classifier finds in images, by its host's own inferencer."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mmquad.analysis.pictures.detection_sheet import Detections, draw_detections
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.checkpoints.files import read_checkpoint
 from mmquad.checkpoints.loading import fitting_weights
-from mmquad.checks.damaged_data import image_problem
+from mmquad.checks.damaged_images import image_problem, pipeline_decoders
 from mmquad.compat import runner_checkpoint_globals
 from mmquad.engine.config_loading import library_of, read_config
 from mmquad.errors import SetupError
@@ -23,6 +24,7 @@ from mmquad.errors import SetupError
 __all__ = ["ImageResult", "draw_predictions", "make_inferencer"]
 
 _LEAST_SIDE = 480
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def make_inferencer(config: str | Path, checkpoint: str | Path, device: str | No
 def draw_predictions(
     inferencer: Any, images: Iterable[Path], out_dir: str | Path, score_threshold: float = 0.3
 ) -> Iterator[ImageResult]:
-    """Predict image after image and write each picture; a damaged image is reported, not fatal.
+    """Predict image after image and write each picture; one that fails is reported, not fatal.
 
     Args:
         inferencer: See :func:`make_inferencer`.
@@ -81,19 +83,32 @@ def draw_predictions(
     Yields:
         The result of each image, as soon as it is there.
     """
+    predict = _PREDICTORS[type(inferencer).__name__]
+    cfg = inferencer.config if hasattr(inferencer, "config") else inferencer.cfg
+    decoders = pipeline_decoders(cfg, ("test",))
     names: Counter[str] = Counter()
     for image in images:
-        problem = image_problem(image)
+        problem = image_problem(image, decoders=decoders)
         if problem is not None:
             yield ImageResult(image, None, problem)
+            continue
+        # Readable for OpenCV and yet too much for a pipeline or for the memory: whatever an image
+        # does, the others can be predicted.
+        try:
+            picture, summary = predict(inferencer, image, score_threshold)
+        except Exception as error:
+            _LOG.debug("%s", image, exc_info=True)
+            yield ImageResult(image, None, _in_one_line(error))
             continue
         names[image.stem] += 1
         number = names[image.stem]  # folders may hold images of one name
         name = image.stem if number == 1 else f"{image.stem}_{number}"
-        picture, summary = _PREDICTORS[type(inferencer).__name__](
-            inferencer, image, score_threshold
-        )
         yield ImageResult(image, write_picture(Path(out_dir) / f"{name}.png", picture), summary)
+
+
+def _in_one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _detector(cfg: Config, checkpoint: str, device: str | None) -> Any:
@@ -168,9 +183,13 @@ def _classify(inferencer: Any, image: Path, threshold: float) -> tuple[np.ndarra
 
 
 def _read(image: Path) -> np.ndarray:
-    picture = cv2.imread(str(image))
+    from mmcv import imfrombytes
+
+    # From its bytes: cv2.imread takes no names that are not UTF-8.
+    content = image.read_bytes()
+    picture = imfrombytes(content, channel_order="bgr", backend="cv2")
     if picture is None:
-        raise ValueError(f"expected an image that OpenCV can read, got {image}")
+        return imfrombytes(content, channel_order="rgb", backend="pillow")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 

@@ -3,6 +3,7 @@
 import copy
 import io
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FullyShardedDataParallel,
+    MixedPrecision,
+    MixedPrecisionPolicy,
+    fully_shard,
+)
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from mmquad.backbones import (
@@ -23,7 +31,7 @@ from mmquad.backbones import (
     VisionBackbone,
     VMamba,
 )
-from mmquad.layers import MixerBlock, SelectiveSSM
+from mmquad.layers import MixerBlock, SelectiveSSM, exempt_parameters
 
 PYRAMID = {"dim": 8, "depths": (2, 1), "ssm_ratio": 1}
 LAYERS = {"dim": 8, "depth": 2, "grid": (2, 2), "d_state": 2}
@@ -88,6 +96,37 @@ def test_16_bit_models(family: str, dtype: torch.dtype, with_cp: bool) -> None:
 
 
 @each_family
+@pytest.mark.parametrize("dtype", WIDTHS)
+def test_16_bit_classifiers(family: str, dtype: torch.dtype) -> None:
+    """mmpretrain's ``ImageClassifier`` around them: prediction, and one step of training."""
+    registry = pytest.importorskip("mmpretrain.registry")
+    structures = pytest.importorskip("mmpretrain.structures")
+    kind, arguments = FAMILIES[family]
+    torch.manual_seed(0)
+    model = registry.MODELS.build(
+        {
+            "type": "mmpretrain.ImageClassifier",
+            "backbone": {"type": f"mmquad.{kind.__name__}", **arguments, "out_indices": (1,)},
+            "neck": {"type": "mmpretrain.GlobalAveragePooling"},
+            "head": {
+                "type": "mmpretrain.LinearClsHead",
+                "num_classes": 5,
+                "in_channels": build(family).out_channels[-1],
+            },
+        }
+    ).eval()
+    samples = [structures.DataSample().set_gt_label(i) for i in range(2)]
+    expected = model(image(), samples, mode="loss")["loss"]
+    model = model.to(dtype)
+    scores = [s.pred_score for s in model(image().to(dtype), samples, mode="predict")]
+    assert all(s.isfinite().all() and abs(float(s.sum()) - 1) < 1e-2 for s in scores)
+    loss = model(image().to(dtype), samples, mode="loss")["loss"]
+    loss.backward()
+    assert distance(loss, expected) < WIDTHS[dtype]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@each_family
 def test_state_parameters_of_16_bit_models_are_not_rounded_again(family: str) -> None:
     """A = -exp(A_log) and what the scan is given of dt_bias and D are in float32."""
     ssm = next(m for m in build(family).bfloat16().modules() if isinstance(m, SelectiveSSM))
@@ -149,6 +188,47 @@ def test_fsdp2_bfloat16(family: str, by_block: bool, mesh) -> None:
     for mine, theirs in zip(maps, expected, strict=True):
         assert distance(mine, theirs) < WIDTHS[torch.bfloat16]
     assert all(g is not None and g.dtype == torch.float32 for g in grads.values())
+
+
+@each_family
+@pytest.mark.parametrize("by_block", [False, True])
+def test_fsdp1_bfloat16(family: str, by_block: bool, mesh) -> None:
+    """``FullyShardedDataParallel``, which mmengine's FSDPStrategy uses."""
+    expected = build(family)(image())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # batch norms are wrapped apart, one process shards nothing
+        model = FullyShardedDataParallel(
+            build(family),
+            device_id=torch.device("cpu"),
+            mixed_precision=MixedPrecision(param_dtype=torch.bfloat16),
+            auto_wrap_policy=ModuleWrapPolicy({MixerBlock}) if by_block else None,
+            use_orig_params=True,
+        )
+    maps, grads = gradients(model, image())
+    for mine, theirs in zip(maps, expected, strict=True):
+        assert distance(mine, theirs) < WIDTHS[torch.bfloat16]
+    assert all(g is not None and g.dtype == torch.float32 for g in grads.values())
+
+
+@each_family
+def test_ddp(family: str, mesh, recwarn: pytest.WarningsRecorder) -> None:
+    """Every parameter takes part, and its gradient fits the bucket: nothing is copied."""
+    _, expected = gradients(build(family), image())
+    model = DistributedDataParallel(build(family), find_unused_parameters=False)
+    for _ in range(2):  # a second step, which fails if the first left a gradient behind
+        _, grads = gradients(model, image())
+    for name, grad in grads.items():
+        torch.testing.assert_close(grad, expected[name.removeprefix("module.")], msg=name)
+    assert [str(w.message) for w in recwarn if "strides" in str(w.message)] == []
+
+
+@each_family
+def test_exemptions_from_decay_under_fsdp2(family: str, mesh) -> None:
+    """Parameters are replaced, with all attributes they had; the layers still know."""
+    model = build(family)
+    before = set(exempt_parameters(model))
+    fully_shard(model, mesh=mesh)
+    assert set(exempt_parameters(model)) == before != set()
 
 
 @each_family
@@ -259,9 +339,11 @@ def test_parametrized_weights(family: str) -> None:
     assert all(g is not None for g in grads.values())
 
 
-def test_the_page_names_every_mode() -> None:
+def test_the_page_has_every_mode_and_family() -> None:
     page = (Path(__file__).parents[2] / "docs" / "modes.md").read_text()
-    named = set(re.findall(r"`(test_\w+)`", page))
-    assert named == {name for name in globals() if name.startswith("test_")} - {
-        "test_the_page_names_every_mode"
+    tests = {name for name in globals() if name.startswith("test_")}
+    assert set(re.findall(r"`(test_\w+)`", page)) == tests - {
+        "test_the_page_has_every_mode_and_family"
     }
+    families = list(dict.fromkeys(kind.__name__ for kind, _ in FAMILIES.values()))
+    assert f"| mode | {' | '.join(families)} | test |" in page

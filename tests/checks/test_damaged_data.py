@@ -6,13 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
-import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmquad.checks.damaged_data import annotation_problem, image_problem
+from mmquad.checks.damaged_data import annotation_problem
 from mmquad.datasets import generate_shapes_coco, generate_shapes_imagenet
 from mmquad.engine.launch import Plan, plan_training, run_training
 from mmquad.errors import OneProcessError, SetupError
@@ -44,39 +42,6 @@ def plan(tmp_path: Path) -> Callable[..., Plan]:
         )
 
     return make
-
-
-def picture(suffix: str) -> bytes:
-    draw = np.random.default_rng(0)
-    image = cv2.resize(draw.integers(0, 255, (8, 8, 3), dtype=np.uint8), (64, 64))
-    return cv2.imencode(suffix, image)[1].tobytes()
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
-@pytest.mark.parametrize("decode", [False, True])
-def test_good_images(tmp_path: Path, suffix: str, decode: bool):
-    path = tmp_path / f"image{suffix}"
-    path.write_bytes(picture(suffix))
-    assert image_problem(path, decode=decode) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "problem"),
-    [
-        ("a.jpg", b"", r"empty \(0 bytes\)"),
-        ("a.jpg", picture(".jpg")[:300], "cut off after 300 bytes"),
-        ("a.png", picture(".png")[:-13], "cut off after"),
-        ("a.png", b"<html>Not found</html>", "no image but text"),
-        ("a.jpg", b"version https://git-lfs.github.com/spec/v1", "no image but text"),
-        ("a.bmp", b"random bytes of something", "cannot be decoded"),
-    ],
-)
-def test_damaged_images(tmp_path: Path, name: str, content: bytes, problem: str):
-    path = tmp_path / name
-    path.write_bytes(content)
-    assert re.match(problem, image_problem(path))
-    assert image_problem(tmp_path) == "a folder"
-    assert image_problem(tmp_path / "absent.png") == "missing"
 
 
 def test_training_on_damaged_images_names_all_of_them(plan: Callable[..., Plan], tmp_path: Path):

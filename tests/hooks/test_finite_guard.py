@@ -46,7 +46,14 @@ class Chain(BaseModel):
         return {"loss_part": self.last(self.breaking(x)).mean(), "acc": torch.tensor(torch.nan)}
 
 
-def run(tmp_path: Path, model: Chain, *, poison: float = 100.0, **options) -> Runner:
+def run(
+    tmp_path: Path,
+    model: Chain,
+    *,
+    poison: float = 100.0,
+    optim_wrapper: dict | None = None,
+    **options,
+) -> Runner:
     data = [{"inputs": torch.full((3,), poison if i == BAD_ITERATION else 1.0)} for i in range(4)]
     runner = Runner(
         model=model,
@@ -59,7 +66,7 @@ def run(tmp_path: Path, model: Chain, *, poison: float = 100.0, **options) -> Ru
             "collate_fn": {"type": "default_collate"},
         },
         train_cfg={"by_epoch": True, "max_epochs": 1},
-        optim_wrapper={"optimizer": {"type": "AdamW", "lr": 0.01}},
+        optim_wrapper={"optimizer": {"type": "AdamW", "lr": 0.01}} | (optim_wrapper or {}),
         custom_hooks=[{"type": "mmquad.FiniteGuardHook"}],
         experiment_name=f"{tmp_path.name}_{type(model.breaking).__name__}",
         default_scope="mmengine",
@@ -104,6 +111,31 @@ def test_a_gradient_that_is_not_finite(tmp_path: Path):
     assert "after that of breaking." in message
     saved = torch.load(tmp_path / "nonfinite_iter_3.pth", weights_only=False)
     assert finite(saved["state_dict"])
+
+
+class Groups(Chain):
+    """Its own parameter comes before those of its layers, and has a finite gradient."""
+
+    def __init__(self) -> None:
+        super().__init__(Root())
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor, mode: str = "tensor") -> dict[str, Tensor]:
+        return {"loss": super().forward(inputs)["loss_part"] + (self.scale * 2).sum()}
+
+
+@pytest.mark.parametrize("constructor", ["Default", "mmquad.StateSpace"])
+def test_a_gradient_in_any_group_of_parameters(tmp_path: Path, constructor: str):
+    """Constructors with options make one group per parameter; here the first is fine."""
+    wrapper = {
+        "constructor": f"{constructor}OptimWrapperConstructor",
+        "paramwise_cfg": {"bias_decay_mult": 0.0},
+        "optimizer": {"type": "AdamW", "lr": 0.01, "weight_decay": 0.1},
+    }
+    model = Groups()
+    with pytest.raises(NonFiniteError, match="the gradients of 2 parameters are not finite"):
+        run(tmp_path, model, optim_wrapper=wrapper)
+    assert finite(model.state_dict())
 
 
 def test_a_batch_that_is_not_finite(tmp_path: Path):

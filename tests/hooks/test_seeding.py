@@ -1,7 +1,10 @@
 """Resuming at an epoch boundary continues the random streams of the uninterrupted run."""
 
+import itertools
 import logging
+import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmquad.hooks import seeding
 from mmquad.hooks.seeding import EpochSeedHook, seed_all, seed_worker
 from mmquad.registry import FUNCTIONS, HOOKS
 
@@ -141,6 +145,22 @@ def test_seed_all_gives_unrelated_streams_per_rank_and_epoch():
     draws = {draw(seed, rank, epoch) for seed in (0, 1) for rank in (0, 1) for epoch in (0, 1)}
     assert len(draws) == 8
     assert draw(0, 1, 0) == draw(0, 1, 0)
+
+
+def test_every_rank_epoch_and_iteration_has_a_stream_of_its_own(monkeypatch):
+    """What the hook draws from: a rank that shared one would repeat the drop paths of another."""
+
+    def draw(rank: int, epoch: int, iteration: int, seed: int = 3) -> tuple[float, float, float]:
+        monkeypatch.setattr(seeding, "get_rank", lambda: rank)
+        runner = SimpleNamespace(seed=seed, epoch=epoch, iter=iteration)
+        EpochSeedHook().before_train_epoch(runner)
+        return torch.rand(()).item(), np.random.rand(), random.random()
+
+    places = list(itertools.product((0, 1, 7), (0, 1), (0, 1)))
+    draws = [*(draw(*place) for place in places), draw(0, 0, 0, seed=4)]
+    for stream in zip(*draws, strict=True):  # of torch, numpy and python
+        assert len(set(stream)) == len(places) + 1
+    assert [draw(*place) for place in places] == draws[:-1]
 
 
 def test_seed_worker_follows_the_seed_torch_gave_the_worker():

@@ -3,63 +3,99 @@
 
 python tools/demo/demo_image.py <config> <checkpoint> image.jpg --out-dir predictions
 python tools/demo/demo_image.py <config> <checkpoint> folder another.png --device cuda:0
+
+Exit status: 0 if every image was predicted, 1 if some or all were not, 130 after Ctrl-C.
 """
 
 import argparse
 import csv
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.utils import ProgressBar
 
 from mmquad.analysis.pictures.model_images import images_in
 from mmquad.errors import SetupError, exit_with
-from mmquad.inference.inferencer import draw_predictions, make_inferencer
+from mmquad.inference.inferencer import ImageResult, draw_predictions, make_inferencer
+
+INTERRUPTED = 130  # 128 and the number of the signal, as shells say it
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description="Draw what a detector, segmenter or classifier finds in images.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="config of mmdet, mmseg or mmpretrain")
     parser.add_argument("checkpoint", help="weights")
     parser.add_argument("images", nargs="+", help="images or folders of images")
-    parser.add_argument("--out-dir", default="predictions", help="folder of the pictures")
-    parser.add_argument("--device", help="such as cpu or cuda:0; a GPU if there is one")
-    parser.add_argument("--score-threshold", type=float, default=0.3, help="of drawn detections")
+    parser.add_argument(
+        "--out-dir", default="predictions", help="folder of the pictures (default: predictions)"
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:0; default: a GPU if there is one")
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.3, help="of drawn detections (default: 0.3)"
+    )
     return parser.parse_args()
+
+
+def written(results: Iterator[ImageResult], table: Path) -> Iterator[ImageResult]:
+    """The results, each of which stands in the table before the next image is begun."""
+    # Names of files are bytes: what is no UTF-8 in them goes back as it came.
+    with open(table, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "picture", "prediction"])
+        for result in results:
+            writer.writerow([result.image, result.drawn or "skipped", result.summary])
+            file.flush()
+            yield result
+
+
+def shown(text: str) -> str:
+    """A text, maybe with the name of a file in it, as every terminal can show it."""
+    return os.fsencode(text).decode(errors="replace")
 
 
 def main() -> None:
     """Predict, draw, and list what was found or skipped."""
     args = parse_args()
     logging.captureWarnings(True)
+    # Of single images that are missing the table says so, as of those that cannot be read.
+    paths = [Path(path) for path in args.images]
     try:
-        images = images_in(args.images)
+        images = [image for p in paths for image in (images_in([p]) if p.is_dir() else [p])]
         inferencer = make_inferencer(args.config, args.checkpoint, args.device)
     except SetupError as error:
         exit_with(error)
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from None
-    bar = ProgressBar(len(images))
-    results = []
-    for result in draw_predictions(inferencer, images, args.out_dir, args.score_threshold):
-        results.append(result)
-        bar.update()
     table = Path(args.out_dir) / "predictions.csv"
     table.parent.mkdir(parents=True, exist_ok=True)
-    with open(table, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "picture", "prediction"])
-        writer.writerows([r.image, r.drawn or "skipped", r.summary] for r in results)
-    skipped = [result for result in results if result.drawn is None]
-    print(f"\n{len(results) - len(skipped)} pictures and {table} are in {args.out_dir}.")
+    bar = ProgressBar(len(images))
+    drawn, skipped = 0, []
+    interrupted = False
+    results = draw_predictions(inferencer, images, args.out_dir, args.score_threshold)
+    try:
+        for result in written(results, table):
+            if result.drawn is None:
+                skipped.append(result)
+            else:
+                drawn += 1
+            bar.update()
+    except KeyboardInterrupt:
+        interrupted = True
+    print(f"\n{drawn} pictures and {table} are in {args.out_dir}.")
     for result in skipped:
-        print(f"skipped {result.image}: {result.summary}")
-    if len(skipped) == len(results):
+        print(shown(f"skipped {result.image}: {result.summary}"))
+    if interrupted:
+        print(f"Interrupted after {drawn + len(skipped)} of {len(images)} images.")
+        raise SystemExit(INTERRUPTED)
+    if not drawn:
         raise SystemExit("No image could be used.")
+    if skipped:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -151,8 +151,10 @@ def write_picture(path: str | Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     options = [cv2.IMWRITE_JPEG_QUALITY, 85] if is_jpeg else []
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options):
+    done, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
         raise OSError(f"could not write {path}")
+    path.write_bytes(content.tobytes())  # cv2.imwrite crashes at names that are not UTF-8
     return path
 
 
