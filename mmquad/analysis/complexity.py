@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmquad.ops.selective_scan import selective_scan_flops
+from mmquad.ops.costs import COSTS, scan_handles
 
 __all__ = ["Complexity", "count_complexity", "scan_handles"]
 
@@ -95,60 +95,12 @@ def _kind(operator: str) -> str:
 def _scan_formulas(scans: Counter[str]) -> dict[Any, Callable[..., int]]:
     """Formulas that add scan operations to ``scans`` and return what is left: multiply-adds x 2."""
 
-    def selective_scan(u, delta, A, B, C, D, *_: Any, **__: Any) -> int:
-        batch, channels, length = u
-        scans["selective_scan"] += selective_scan_flops(
-            batch, length, channels, A[1], skip=D is not None
-        )
-        return 0
-
-    def directional_scan(x, z, dt_weight, dt_bias, A, D_skip, order, *_: Any, **__: Any) -> int:
-        batch, length, channels = x
-        directions, _channels, ranks = dt_weight
-        scans["directional_scan"] += selective_scan_flops(
-            batch, order[2], directions * channels, A[2], skip=True
-        )
-        return 2 * batch * length * directions * channels * ranks
-
-    def causal_conv1d(x, weight, *_: Any, **__: Any) -> int:
-        batch, length, channels = x
-        return 2 * batch * length * channels * weight[1]
-
-    operators = torch.ops.mmquad
-    return {
-        operators.selective_scan: selective_scan,
-        operators.directional_scan: directional_scan,
-        operators.causal_conv1d: causal_conv1d,
-    }
-
-
-def scan_handles() -> dict[str, Callable[[Sequence[Any], Sequence[Any]], int]]:
-    """Handles that make mmengine's ``FlopAnalyzer`` count the operators of this package.
-
-    mmengine counts a multiply-add as one operation, as here; the scan costs what the formula that
-    is registered for ``torch.utils.flop_counter`` says.
-
-    Example:
-        >>> from mmengine.analysis import FlopAnalyzer
-        >>> analyzer = FlopAnalyzer(model, image).set_op_handle(**scan_handles())  # doctest: +SKIP
-    """
-    scans: Counter[str] = Counter()
-
-    def handle(formula: Callable[..., int]) -> Callable[[Sequence[Any], Sequence[Any]], int]:
-        def count(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
-            del outputs
-            before = scans.total()
-            macs = formula(*map(_traced_shape, inputs)) // 2
-            return macs + scans.total() - before
+    def formula(name: str) -> Callable[..., int]:
+        def count(*shapes: Any, **_: Any) -> int:
+            macs, scan_ops = COSTS[name](*shapes)
+            scans[name] += scan_ops
+            return 2 * macs
 
         return count
 
-    return {
-        str(operator).replace(".", "::"): handle(formula)
-        for operator, formula in _scan_formulas(scans).items()
-    }
-
-
-def _traced_shape(value: Any) -> list[int] | None:
-    """Shape of a value of a traced graph; None for what is no tensor, as for an absent skip."""
-    return value.type().sizes() if value.isCompleteTensor() else None
+    return {getattr(torch.ops.mmquad, name): formula(name) for name in COSTS}

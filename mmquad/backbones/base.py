@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmquad.backbones.arguments import resolve_out_indices
+from mmquad.backbones.costs import announce_costs
 from mmquad.checkpoints.download import read_checkpoint_from
 from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
 from mmquad.compat import runner_checkpoint_globals
@@ -70,6 +71,7 @@ class VisionBackbone(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        announce_costs()
         self.dims, self.depths = tuple(dims), tuple(depths)
         self.num_stages = stages = len(self.dims)
         self.in_channels = in_channels

@@ -14,6 +14,7 @@ from mmquad.ops.causal_conv1d.package import (
     package_unsupported,
 )
 from mmquad.ops.causal_conv1d.pytorch import causal_conv1d_backward_pytorch, causal_conv1d_pytorch
+from mmquad.ops.costs import register_flops
 from mmquad.ops.differentiation import (
     define,
     differentiable,
@@ -114,3 +115,4 @@ def _backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
 
 
 run_causal_conv1d = differentiable(causal_conv1d_op, _setup_context, _backward)
+register_flops(causal_conv1d_op, causal_conv1d_backward_op, upstream=1)

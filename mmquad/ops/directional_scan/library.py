@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
+from mmquad.ops.costs import register_flops
 from mmquad.ops.differentiation import define, differentiable, fake_of, first_derivatives_only
 from mmquad.ops.directional_scan.backends import BACKENDS, DirectionalBackend
 from mmquad.ops.directional_scan.layout import narrow_tables, sizes_of
 from mmquad.ops.native import suggest_native
-from mmquad.ops.selective_scan.library import accumulation_dtype, selective_scan_flops
+from mmquad.ops.selective_scan.library import accumulation_dtype
 
 __all__ = ["directional_scan_op", "run_directional_scan"]
 
@@ -189,18 +189,4 @@ def _backward(ctx, dy: Tensor | None, dstates: Tensor | None) -> tuple[Tensor | 
 
 
 run_directional_scan = differentiable(directional_scan_op, _setup_context, _backward)
-
-
-def _register_flops() -> None:
-    def formula(x, z, dt_weight, dt_bias, A, D_skip, order, *_, **__) -> int:
-        batch, length, channels = x
-        directions, _, states = A
-        projection = 2 * batch * length * directions * channels * dt_weight[2]
-        return projection + selective_scan_flops(
-            batch, order[2], directions * channels, states, skip=True
-        )
-
-    register_flop_formula(torch.ops.mmquad.directional_scan)(formula)
-
-
-_register_flops()
+register_flops(directional_scan_op, directional_scan_backward_op, upstream=1)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
+from mmquad.ops.costs import register_flops
 from mmquad.ops.differentiation import define, differentiable, fake_of, first_derivatives_only
 from mmquad.ops.native import suggest_native
 from mmquad.ops.selective_scan.backends import BACKENDS
@@ -19,7 +19,6 @@ from mmquad.ops.selective_scan.backends import BACKENDS
 __all__ = [
     "accumulation_dtype",
     "run_selective_scan",
-    "selective_scan_flops",
     "selective_scan_op",
 ]
 
@@ -161,22 +160,4 @@ def _backward(ctx, dy: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
 
 
 run_selective_scan = differentiable(selective_scan_op, _setup_context, _backward)
-
-
-def selective_scan_flops(batch: int, length: int, channels: int, state: int, skip: bool) -> int:
-    """Elementary operations of one scan, ``9 B L D N`` plus ``B L D`` for the skip term.
-
-    The convention of the VMamba and QuadMamba papers, whichever backend runs.
-    """
-    return 9 * batch * length * channels * state + (batch * length * channels if skip else 0)
-
-
-def _register_flops() -> None:
-    def formula(u_shape, delta_shape, A_shape, B_shape, C_shape, D_shape, *args, **kwargs) -> int:
-        batch, channels, length = u_shape
-        return selective_scan_flops(batch, length, channels, A_shape[1], D_shape is not None)
-
-    register_flop_formula(torch.ops.mmquad.selective_scan)(formula)
-
-
-_register_flops()
+register_flops(selective_scan_op, selective_scan_backward_op, upstream=2)
