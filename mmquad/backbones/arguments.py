@@ -27,6 +27,8 @@ class BackboneArguments(TypedDict, total=False):
             ``norm{i}`` of intermediate stages may be missing, since classifiers have none. A file
             that says which settings its weights need (:mod:`mmquad.releases.convert` writes it)
             must agree with the backbone's ``settings()``, unless ``ignore_settings=True`` is given.
+            ``adapt_in_channels='sum'`` or ``'repeat'`` takes weights for images of another number
+            of channels: :func:`mmquad.checkpoints.in_channels.adapt_in_channels`.
     """
 
     in_channels: int

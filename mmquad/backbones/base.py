@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mmquad.backbones.arguments import resolve_out_indices
 from mmquad.backbones.costs import announce_costs
 from mmquad.checkpoints.download import read_checkpoint_from
+from mmquad.checkpoints.in_channels import adapt_in_channels as fit_in_channels
 from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
 from mmquad.compat import runner_checkpoint_globals
 from mmquad.layers import LayerNorm
@@ -232,12 +233,15 @@ class VisionBackbone(BaseModule):
         prefix: str | None = None,
         map_location: str = "cpu",
         ignore_settings: bool = False,
+        adapt_in_channels: str | None = None,
     ) -> None:
         del map_location  # of mmengine's; read on the CPU, weights are copied to where the model is
         loaded = read_checkpoint_from(checkpoint, allowed=runner_checkpoint_globals())
         if not ignore_settings:
             check_settings(loaded, self.settings(), source=checkpoint)
         weights = self.adapt_pretrained(take_prefix(extract_state_dict(loaded), prefix))
+        if adapt_in_channels is not None:
+            weights = fit_in_channels(self.state_dict(), weights, adapt_in_channels)
         load_strict(self, weights, source=checkpoint, **self.tolerated_entries())
         # mmengine's own report of init_weights is made before this and calls nothing changed
         print_log(f"All weights of {type(self).__name__} are from {checkpoint}.", "current")

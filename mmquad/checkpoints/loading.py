@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmquad.checkpoints.in_channels import other_in_channels
+
 __all__ = [
     "CheckpointMismatchError",
     "check_fit",
@@ -208,6 +210,12 @@ def _listing(title: str, entries: Sequence[str]) -> str:
 
 
 def _advice(own: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]) -> str:
+    for key in other_in_channels(own, state_dict):
+        theirs, mine = state_dict[key].shape[1], own[key].shape[1]
+        return (
+            f"\n  The weights are for images of {theirs} channels, the model is for {mine}: set "
+            "adapt_in_channels='sum' or 'repeat' in init_cfg of the backbone to adapt them."
+        )
     example = next(iter(own))
     for key in state_dict:
         if key.endswith("." + example):
