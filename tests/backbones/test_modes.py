@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     FullyShardedDataParallel,
@@ -337,6 +338,50 @@ def test_parametrized_weights(family: str) -> None:
     maps, grads = gradients(model, image())
     assert len(maps) == len(expected)
     assert all(g is not None for g in grads.values())
+
+
+@each_family
+def test_torch_func(family: str) -> None:
+    """``functional_call``, ``grad`` and ``vmap``: gradients per sample equal those one by one."""
+    model, images = build(family).double(), image().double()
+    parameters = dict(model.named_parameters())
+    upstream = [y[0] for y in cotangents(model(images[:1]))]
+
+    def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
+        maps = torch.func.functional_call(model, parameters, (image[None],))
+        return sum((y[0] * u).sum() for y, u in zip(maps, upstream, strict=True))
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, images)
+    for i, each in enumerate(images):
+        single = torch.func.grad(loss)(parameters, each)
+        expected = torch.autograd.grad(
+            loss(parameters, each), list(parameters.values()), materialize_grads=True
+        )
+        for name, gradient in zip(parameters, expected, strict=True):
+            torch.testing.assert_close(single[name], gradient, rtol=1e-9, atol=1e-11)
+            torch.testing.assert_close(per_sample[name][i], gradient, rtol=1e-8, atol=1e-10)
+
+
+@each_family
+def test_forward_mode_is_refused(family: str) -> None:
+    """``torch.func.jvp``, dual numbers: in one line, where it was wrong in silence."""
+    model, x = build(family), image(1)
+    one_line = r"^mmquad: \w+ has no forward-mode derivative [^\n]*$"
+    with pytest.raises(NotImplementedError, match=one_line):
+        torch.func.jvp(lambda x: model(x)[-1], (x,), (x,))
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match=one_line):
+        model(forward_ad.make_dual(x, x))
+
+
+@each_family
+def test_second_derivatives_are_refused(family: str) -> None:
+    """``create_graph=True`` and a derivative of the gradient: in one line."""
+    model, x = build(family), image(1).requires_grad_()
+    maps = model(x)
+    (gradient,) = torch.autograd.grad(maps, x, cotangents(maps), create_graph=True)
+    one_line = r"^mmquad: second derivatives end at \w+_backward; [^\n]*$"
+    with pytest.raises(NotImplementedError, match=one_line):
+        gradient.backward(torch.ones_like(gradient))
 
 
 def test_the_page_has_every_mode_and_family() -> None:

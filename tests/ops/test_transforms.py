@@ -8,9 +8,8 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from test_tokens import random_orders, random_windows
 from torch import Tensor
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
-from mmquad.backbones import LocalVim, PlainMamba, QuadMamba, Vim, VMamba
 from mmquad.ops import causal_conv1d, directional_scan, selective_scan, tokens
 
 BATCH, LENGTH, CHANNELS, DIRECTIONS = 2, 12, 3, 2
@@ -237,37 +236,3 @@ def test_second_derivatives_are_right_or_refused(call: Call) -> None:
     expected = (ahead - behind) / (2 * step)
     torch.testing.assert_close(gradient(first, x), expected, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(grad(first_by_transform)(x), expected, rtol=1e-6, atol=1e-8)
-
-
-SMALL = {"dim": 8, "depths": (1, 1), "ssm_ratio": 1}
-BACKBONES = {
-    "quadmamba": lambda: QuadMamba(SMALL | {"quad_stages": (0,)}, out_indices=(0, 1)),
-    "vmamba": lambda: VMamba(SMALL, out_indices=(0, 1)),
-    "vim": lambda: Vim({"dim": 16, "depth": 1}, out_indices=(0,)),
-    "localvim": lambda: LocalVim({"dim": 16, "depth": 1}, out_indices=(0,)),
-    "plainmamba": lambda: PlainMamba({"dim": 16, "depth": 1}, out_indices=(0,)),
-}
-
-
-@pytest.mark.parametrize("build", BACKBONES.values(), ids=BACKBONES.keys())
-def test_gradients_per_sample_of_a_backbone(build: Callable[[], torch.nn.Module]) -> None:
-    """As differential privacy and influence functions compute them."""
-    torch.manual_seed(0)
-    model, images = build().double().eval(), normal(2, 3, 32, 40)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        upstream = [normal(*y.shape[1:], seed=5) for y in model(images)]
-
-    def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
-        outputs = functional_call(model, parameters, (image[None],))
-        return sum((y[0] * u).sum() for y, u in zip(outputs, upstream, strict=True))
-
-    per_sample = vmap(grad(loss), in_dims=(None, 0))(parameters, images)
-    for i, image in enumerate(images):
-        expected = torch.autograd.grad(
-            loss(parameters, image), list(parameters.values()), materialize_grads=True
-        )
-        for name, value in zip(parameters, expected, strict=True):
-            torch.testing.assert_close(per_sample[name][i], value, rtol=1e-8, atol=1e-10)
-    with pytest.raises(NotImplementedError, match=REFUSED):
-        jvp(lambda image: loss(parameters, image), (images[0],), (images[1],))

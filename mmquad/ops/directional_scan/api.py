@@ -50,7 +50,7 @@ def directional_scan(
     States are float32 (float64 for float64 tokens), also under autocast. The gradient keeps x, z
     and one state in every 64 tokens. It is deterministic on every backend but mamba_ssm, of first
     order and in reverse mode, under ``torch.func`` too; second derivatives and forward mode are
-    errors.
+    errors (docs/modes.md).
 
     Args:
         x: Tokens, channels last, ``[B, L, D]``.

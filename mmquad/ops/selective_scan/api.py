@@ -33,7 +33,7 @@ def selective_scan(
 
     The state is kept in float32 (float64 for float64 ``u``), also under autocast, whatever the
     input dtypes; they may differ from each other. Gradients are of first order and in reverse mode,
-    under ``torch.func`` too; second derivatives and forward mode are errors.
+    under ``torch.func`` too; second derivatives and forward mode are errors (docs/modes.md).
 
     Args:
         u: Input ``[B, D, L]``. Token-major memory (a transposed ``[B, L, D]``) avoids a copy.
