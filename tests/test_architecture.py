@@ -31,7 +31,7 @@ MAY_IMPORT_OF_OURS = {
     "analysis": ("ops", "scans", "layers", "backbones", "search", "datasets"),
     "optim": ("layers", "backbones", "registry"),
     "checks": ("checkpoints", "errors"),
-    "hooks": ("backbones", "checkpoints", "search", "analysis", "errors", "registry"),
+    "hooks": ("backbones", "checkpoints", "checks", "search", "analysis", "errors", "registry"),
     "environment": ("flavours",),
     "info": ("ops", "environment"),
     "engine": ("checkpoints", "checks", "compat", "environment", "errors"),

@@ -16,6 +16,7 @@ __all__ = [
     "fitting_weights",
     "load_strict",
     "take_prefix",
+    "unused_parts",
 ]
 
 _CONTAINERS = ("state_dict", "model", "module", "net")
@@ -161,16 +162,45 @@ def check_fit(
         )
 
 
+def unused_parts(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Named parts of a checkpoint that the model was built without, as prefixes of its entries.
+
+    A head that is left out for a test, such as mmseg's ``auxiliary_head=None``, changes no output.
+    What a backbone or a list of layers has besides is not such a part: other weights were trained
+    with it.
+
+    Returns:
+        Prefixes with their dot, e.g. ``["auxiliary_head."]``.
+    """
+    own: set[str] = set()
+    for name in model.state_dict():
+        words = name.split(".")
+        own |= {".".join(words[: i + 1]) for i in range(len(words))}
+    found = []
+    for name in state_dict:
+        words = name.split(".")
+        depth = next((i for i in range(len(words)) if ".".join(words[: i + 1]) not in own), None)
+        if depth is None or depth == len(words) - 1 or words[0] == "backbone":
+            continue
+        if not words[depth].isdecimal():
+            found.append(".".join(words[: depth + 1]) + ".")
+    return list(dict.fromkeys(found))
+
+
 def fitting_weights(
     model: nn.Module, checkpoint: Mapping[str, Any], *, source: str
 ) -> dict[str, Tensor]:
     """Weights of a checkpoint that are all those of a model, with its backbone's settings.
+
+    Parts that the model was built without are left out, see :func:`unused_parts`.
 
     Raises:
         CheckpointMismatchError: See :func:`check_fit` and :func:`check_settings`; or weights are
             not finite.
     """
     weights = find_state_dict(checkpoint)
+    unused = tuple(unused_parts(model, weights))
+    weights = {name: value for name, value in weights.items() if not name.startswith(unused)}
     check_fit(model, weights, source=source)
     spoilt = [name for name, _ in model.named_parameters() if not weights[name].isfinite().all()]
     if spoilt:

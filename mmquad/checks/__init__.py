@@ -1,4 +1,6 @@
-"""Checks of a config's files and data before a run: what is missing, damaged or mislabelled.
+"""Checks of files, data and classes: what is missing, damaged, mislabelled or does not fit.
 
-May import ``checkpoints`` and ``errors``; ``engine`` calls these before it builds anything.
+``policy`` lists them all, says which find facts and which guess, and switches them off. May import
+``checkpoints`` and ``errors``; ``engine`` calls these before it builds anything, ``hooks`` once
+the Runner has.
 """

@@ -4,17 +4,30 @@ mmengine opens them one by one after the model is built, so a missing folder sho
 later as a traceback about the first file only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mmquad.checkpoints import CheckpointFileError
 from mmquad.checkpoints.files import check_file
+from mmquad.checks.policy import is_on, report
 from mmquad.errors import SetupError
 
-__all__ = ["DataPath", "check_checkpoints", "check_data", "data_paths", "datasets", "set_data_root"]
+__all__ = [
+    "DataPath",
+    "check_checkpoints",
+    "check_data",
+    "data_paths",
+    "datasets",
+    "evaluators",
+    "set_data_root",
+]
+
+# mmpretrain fetches these where their folder is absent, unless download=False.
+_DOWNLOADED = {"MNIST", "FashionMNIST", "CIFAR10", "CIFAR100"}
 
 
 @dataclass(frozen=True)
@@ -23,21 +36,28 @@ class DataPath:
 
     Args:
         path: As the config has it, joined with its ``data_root``.
-        is_folder: Whether a folder is expected, which then must not be empty.
+        is_folder: Whether a folder is expected, which then must not be empty. Elsewhere, either
+            will do: mmseg takes a folder for a list of files too.
         key: Where the config says so, for example ``train_dataloader.dataset.ann_file``.
+        reader: Type of the data set or metric that reads it, without its scope.
+        pipeline: Of the data set.
     """
 
     path: Path
     is_folder: bool
     key: str
+    reader: str = ""
+    pipeline: Sequence[Any] = ()
 
     def missing(self) -> str | None:
         """The reason why this path cannot be used, or None."""
         if not self.path.exists():
             return "missing"
-        if self.is_folder != self.path.is_dir():
-            return "not a folder" if self.is_folder else "not a file"
-        if self.is_folder and next(self.path.iterdir(), None) is None:
+        if not self.is_folder:
+            return None
+        if not self.path.is_dir():
+            return "not a folder"
+        if next(self.path.iterdir(), None) is None:
             return "empty"
         return None
 
@@ -59,6 +79,14 @@ def datasets(dataset: object, key: str) -> Iterator[tuple[str, dict]]:
         yield key, dataset
 
 
+def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
+    """Configs of the metrics of ``val`` or ``test``."""
+    found = cfg.get(f"{split}_evaluator") or []
+    if isinstance(found, dict):
+        found = found.get("metrics", found)  # an Evaluator holds metrics
+    return [found] if isinstance(found, dict) else list(found)
+
+
 def data_paths(cfg: Config, splits: tuple[str, ...]) -> list[DataPath]:
     """Local paths read by the dataloaders and evaluators of ``splits``.
 
@@ -67,7 +95,9 @@ def data_paths(cfg: Config, splits: tuple[str, ...]) -> list[DataPath]:
         splits: Of ``train``, ``val`` and ``test``.
 
     Returns:
-        Every path once, in the order of the config; remote paths are left out.
+        Every path once, in the order of the config. What a file client reads from elsewhere
+        (``s3://``, or ``backend_args`` of another backend than the local one, which may map paths
+        that look local) is left out.
     """
     found: dict[Path, DataPath] = {}
     for split in splits:
@@ -75,17 +105,22 @@ def data_paths(cfg: Config, splits: tuple[str, ...]) -> list[DataPath]:
         for key, dataset in datasets(loader.get("dataset"), f"{split}_dataloader.dataset"):
             for data_path in _dataset_paths(dataset, key):
                 found.setdefault(data_path.path, data_path)
-        evaluators = cfg.get(f"{split}_evaluator") or []
-        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
+        for evaluator in evaluators(cfg, split):
             ann_file = evaluator.get("ann_file")
-            if ann_file and _is_local(ann_file):
+            if isinstance(ann_file, str) and ann_file and _is_local(evaluator, ann_file):
                 path = Path(ann_file)
-                found.setdefault(path, DataPath(path, False, f"{split}_evaluator.ann_file"))
+                key = f"{split}_evaluator.ann_file"
+                found.setdefault(path, DataPath(path, False, key, _type(evaluator)))
     return list(found.values())
 
 
-def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
+def check_data(cfg: Config, splits: tuple[str, ...], warn: Callable[[str], object]) -> None:
     """Raise if anything ``splits`` read is missing.
+
+    Args:
+        cfg: A config of mmdet, mmseg or mmpretrain.
+        splits: Of ``train``, ``val`` and ``test``.
+        warn: Takes the text of a warning.
 
     Raises:
         SetupError: Naming all missing paths at once, the expected tree and what to do.
@@ -100,13 +135,15 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
         for item in paths
     )
     hint = cfg.get("data_hint") or "link or copy the data there"
-    raise SetupError(
+    report(
+        "data-paths",
         f"Data is missing: {len(missing)} of the {len(paths)} paths that this config reads.\n\n"
         f"Expected (relative to {Path.cwd()}):\n{tree}\n\n"
         f"What to do: {hint},\n"
         "or name the folder that holds it: --data-root /path/to/data\n"
         "or set single paths: --cfg-options "
-        + " ".join(f"{item.key}=/path/to/{item.path.name}" for item in missing[:2])
+        + " ".join(f"{item.key}=/path/to/{item.path.name}" for item in missing[:2]),
+        warn,
     )
 
 
@@ -133,29 +170,33 @@ def set_data_root(cfg: Config, data_root: str) -> None:
     for dataset in found:
         dataset["data_root"] = data_root
     for split in ("val", "test"):
-        evaluators = cfg.get(f"{split}_evaluator") or []
-        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
-            ann_file = Path(evaluator.get("ann_file") or "")
+        for evaluator in evaluators(cfg, split):
+            if not isinstance(evaluator.get("ann_file"), str):
+                continue
+            ann_file = Path(evaluator["ann_file"])
             if ann_file.is_relative_to(old_root):
                 evaluator["ann_file"] = str(Path(data_root) / ann_file.relative_to(old_root))
 
 
-def check_checkpoints(cfg: Config, *, initial_weights: bool) -> None:
+def check_checkpoints(cfg: Config, warn: Callable[[str], object], *, initial_weights: bool) -> None:
     """Raise if a local checkpoint that the run will load does not exist, or not in one piece.
 
     Args:
         cfg: The config.
+        warn: Takes the text of a warning.
         initial_weights: Whether ``init_cfg`` of the model and its parts will be used; a test
             takes all weights from ``load_from``.
 
     Raises:
         SetupError: Naming the config key, the file and what is wrong with it.
     """
+    if not is_on("checkpoint-files"):
+        return
     wanted = [("load_from", cfg.get("load_from"))]
     if initial_weights:
         wanted += _initial_checkpoints(cfg.get("model"), "model")
     for key, checkpoint in wanted:
-        if not checkpoint or not _is_local(checkpoint):
+        if not checkpoint or not _is_local({}, checkpoint):
             continue
         try:
             kind = check_file(Path(checkpoint))
@@ -165,30 +206,38 @@ def check_checkpoints(cfg: Config, *, initial_weights: bool) -> None:
                     f"call it {Path(checkpoint).with_suffix('.safetensors').name}."
                 )
         except CheckpointFileError as error:
-            if not initial_weights:
-                raise SetupError(f"The checkpoint to test cannot be used: {error}") from error
             leave_out = "" if key == "load_from" else f", or train without: {key[:-11]}=None"
-            raise SetupError(
-                f"Checkpoint cannot be used (config key {key}): {error}\n"
-                f"What to do: correct it with --cfg-options {key}=/path/to/weights.pth{leave_out}"
-            ) from error
+            message = f"The checkpoint to test cannot be used: {error}"
+            if initial_weights:
+                message = (
+                    f"Checkpoint cannot be used (config key {key}): {error}\n"
+                    f"What to do: correct it with --cfg-options {key}=/path/to/weights.pth"
+                    f"{leave_out}"
+                )
+            report("checkpoint-files", message, warn)
 
 
 def _dataset_paths(dataset: dict, key: str) -> Iterator[DataPath]:
     root = dataset.get("data_root") or ""
+    reader, pipeline = _type(dataset), dataset.get("pipeline") or ()
     ann_file = dataset.get("ann_file")
-    if ann_file and _is_local(root, ann_file):
-        yield DataPath(Path(root) / ann_file, False, f"{key}.ann_file")
+    if isinstance(ann_file, str) and ann_file and _is_local(dataset, root, ann_file):
+        yield DataPath(Path(root) / ann_file, False, f"{key}.ann_file", reader, pipeline)
+    if reader in _DOWNLOADED and dataset.get("download", True):
+        return
     prefixes = dataset.get("data_prefix") or {}
     # mmpretrain's ImageNet derives the folder from the split.
-    if not prefixes and str(dataset.get("type")).endswith("ImageNet"):
+    if not prefixes and reader.endswith("ImageNet"):
         prefixes = dataset.get("split", "")
     if isinstance(prefixes, str):
         prefixes = {"": prefixes}
+    loaders = [step for step in pipeline if isinstance(step, Mapping)]
     for name, prefix in prefixes.items():
-        if (root or prefix) and _is_local(root, prefix):
+        if prefix is None or not (root or prefix):
+            continue
+        if _is_local(dataset, root, prefix) and all(_is_local(step) for step in loaders):
             suffix = f".data_prefix.{name}" if name else ".data_prefix" if prefix else ".data_root"
-            yield DataPath(Path(root) / prefix, True, key + suffix)
+            yield DataPath(Path(root) / prefix, True, key + suffix, reader, pipeline)
 
 
 def _initial_checkpoints(part: object, key: str) -> list[tuple[str, str]]:
@@ -206,5 +255,14 @@ def _named_so(checkpoint: str) -> bool:
     return Path(checkpoint).suffix == ".safetensors"
 
 
-def _is_local(*paths: str) -> bool:
-    return not any("://" in str(path) for path in paths)
+def _type(config: Mapping[str, Any]) -> str:
+    kind = config.get("type")
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
+
+
+def _is_local(reader: Mapping[str, Any], *paths: str) -> bool:
+    """Whether a data set, metric or loading step reads ``paths`` from the local disk."""
+    client = reader.get("backend_args") or reader.get("file_client_args") or {}
+    return client.get("backend", "local") in ("local", "disk") and not any(
+        "://" in str(path) for path in paths
+    )

@@ -1,12 +1,14 @@
 """What tools/train.py and tools/test.py have in common: options, and ending with a message."""
 
 import argparse
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import DictAction
 
+from mmquad.checks.policy import CHECKS, switch_off
 from mmquad.engine.cpu import end_cpu_process
 from mmquad.engine.launch import Plan
 from mmquad.errors import SetupError, exit_with
@@ -43,6 +45,16 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="check config, data and environment, then exit"
     )
+    parser.add_argument(
+        "--no-checks", action="store_true", help="no checks at all, as MMQUAD_CHECKS=0"
+    )
+    parser.add_argument(
+        "--skip-check",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out one check, by the name that its message gives; may be repeated",
+    )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
 
 
@@ -60,9 +72,14 @@ def run_tool(
     args = vars(parser.parse_args())
     os.environ.setdefault("LOCAL_RANK", str(args.pop("local_rank")))
     check = args.pop("check")
+    everything, some = args.pop("no_checks"), args.pop("skip_check")
     try:
+        switch_off(CHECKS if everything else some)
         planned = plan(**args)
-        if not check:
+        if check:
+            for warning in planned.warnings:
+                logging.getLogger("mmquad").warning(warning)
+        else:
             run(planned)
             end_cpu_process(args["launcher"])
     except SetupError as error:

@@ -1,13 +1,17 @@
 """From the path of a config, and overrides, to a config that can be used."""
 
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmquad.checks.policy import report
 from mmquad.compat import load_config
 from mmquad.errors import SetupError
 
@@ -31,12 +35,21 @@ _READ_BY_NAME = {
 }
 
 
-def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+def _log(message: str) -> None:
+    print_log(message, logger="current", level=logging.WARNING)
+
+
+def read_config(
+    path: str | Path,
+    options: Mapping[str, Any] | None = None,
+    warn: Callable[[str], object] = _log,
+) -> Config:
     """A config of mmdet, mmseg or mmpretrain, changed by ``options``.
 
     Args:
         path: Path of the config.
         options: Dotted keys and their values, as of ``--cfg-options``.
+        warn: Takes the text of a warning.
 
     Raises:
         SetupError: The config is absent or cannot be read, or an option does not fit it.
@@ -53,7 +66,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     except (OSError, SyntaxError) as error:  # of a base too
         raise SetupError(f"The config {path} cannot be read: {error}") from error
     if options:
-        _apply(cfg, options)
+        _apply(cfg, options, warn)
     return cfg
 
 
@@ -72,20 +85,24 @@ def library_of(cfg: Config) -> str:
     return scope
 
 
-def _apply(cfg: Config, options: Mapping[str, Any]) -> None:
+def _apply(cfg: Config, options: Mapping[str, Any], warn: Callable[[str], object]) -> None:
     known = _READ_BY_NAME | set(inspect.signature(Runner.__init__).parameters)
     for name in options:
         first = name.split(".")[0]
         if first not in known:
+            close = " or ".join(get_close_matches(first, known & set(cfg), n=1))
             what = (
-                "a variable of the config file, whose value is in other keys by now"
+                "is a variable of the config file, whose value is in other keys by now"
                 if first in cfg
-                else "no key of the config"
+                else "is no key of the config" + f"; did you mean {close}?" * bool(close)
             )
-            raise SetupError(
-                f"The option {name} would change nothing: {first} is {what}.\n"
-                f"What to do: name the key that uses it, which begins with one of "
-                f"{', '.join(sorted(known & set(cfg)))}; or change it in a config of your own."
+            report(
+                "unread-options",
+                f"The option {name} may change nothing: {first} {what}.\n"
+                f"What to do: nothing if your own code reads it (runner.cfg.{name}); otherwise "
+                f"name the key that uses it, which begins with one of "
+                f"{', '.join(sorted(known & set(cfg)))}.",
+                warn,
             )
     try:
         cfg.merge_from_dict(dict(options))

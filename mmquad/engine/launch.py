@@ -1,11 +1,12 @@
 """From a config and command-line options to a finished run, for mmdet, mmseg and mmpretrain.
 
 The library is the one of the config's ``default_scope``. Everything that can be found wrong
-without building the model is found here first, and raised as a `SetupError`.
+without building the model is found here first: facts are raised as a `SetupError`, guesses become
+warnings of the log (``checks.policy``).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.checks.damaged_data import check_annotations
+from mmquad.checks.annotation_files import check_annotations
 from mmquad.checks.damaged_images import explain_unreadable_image
 from mmquad.checks.data_paths import check_checkpoints, check_data, set_data_root
+from mmquad.checks.option_arguments import check_option_arguments
+from mmquad.checks.policy import is_on, report
 from mmquad.checks.weight_decay import note_decay
 from mmquad.engine.config_loading import library_of, read_config
 from mmquad.engine.cpu import adapt_config_to_cpu, init_cpu_process_group
@@ -36,10 +39,17 @@ TASKS = {"mmdet": "det", "mmseg": "seg", "mmpretrain": "cls"}
 
 @dataclass
 class Plan:
-    """A config that is ready for ``Runner.from_cfg``, and what the log should say about it."""
+    """A config that is ready for ``Runner.from_cfg``, and what the log should say about it.
+
+    Args:
+        cfg: The config.
+        notes: What was decided.
+        warnings: What may be wrong.
+    """
 
     cfg: Config
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def plan_training(
@@ -93,7 +103,8 @@ def plan_training(
     # Sharded training (FlexibleRunner) compares its shards itself.
     if (cfg.get("load_from") or cfg.get("resume")) and cfg.get("runner_type", "Runner") == "Runner":
         _add_hook(cfg, _STRICT_WEIGHTS | {"backbone_only": not cfg.get("resume")})
-    plan.notes += note_decay(cfg)
+    for note in note_decay(cfg):
+        report("weight-decay", note, plan.warnings.append)
     _finish(plan, splits=("train", "val"))
     return plan
 
@@ -139,7 +150,7 @@ def plan_test(
     if tta:
         add_tta(plan.cfg)
     if out is not None:
-        check_writable(Path(out).parent, "--out")
+        _check_writable(Path(out).parent, "--out")
         add_result_file(plan.cfg, out)
     _finish(plan, splits=("test",))
     return plan
@@ -151,7 +162,8 @@ def run_training(plan: Plan) -> None:
     Raises:
         SetupError: If a checkpoint does not fit the model, or data is damaged.
     """
-    with sole_training(plan.cfg.work_dir), _process_group(), _explained(plan, ("train", "val")):
+    alone = sole_training(plan.cfg.work_dir) if is_on("work-dir") else nullcontext()
+    with alone, _process_group(), _explained(plan, ("train", "val")):
         _build_runner(plan).train()
 
 
@@ -172,14 +184,21 @@ def _load(
     cfg_options: dict | None,
     launcher: str,
 ) -> Plan:
-    cfg = read_config(config, cfg_options)
+    warnings: list[str] = []
+    cfg = read_config(config, cfg_options, warnings.append)
     notes = _check_environment(TASKS[library_of(cfg)])
+    check_option_arguments(cfg, cfg_options or (), warnings.append)
     if data_root is not None:
         set_data_root(cfg, data_root)
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(config).stem)
-    check_writable(cfg.work_dir, "--work-dir")
-    return Plan(cfg, notes)
+    _check_writable(cfg.work_dir, "--work-dir")
+    return Plan(cfg, notes, warnings)
+
+
+def _check_writable(folder: str | Path, option: str) -> None:
+    if is_on("work-dir"):
+        check_writable(folder, option)
 
 
 def _add_hook(cfg: Config, hook: dict) -> None:
@@ -187,6 +206,8 @@ def _add_hook(cfg: Config, hook: dict) -> None:
 
 
 def _check_environment(task: str) -> list[str]:
+    if not is_on("environment"):
+        return []
     problems = find_problems(task)
     if any(problem.severity == "error" for problem in problems):
         listed = "\n".join(f"{p.severity}: {p.what}\n  fix: {p.fix}" for p in problems)
@@ -209,7 +230,7 @@ def _set_resume(cfg: Config, resume: str) -> list[str]:
     if resume != "auto":
         if "://" not in resume and not Path(resume).is_file():
             raise SetupError(f"Checkpoint to resume not found: {resume} (from {Path.cwd()}).")
-        if "://" not in resume:
+        if "://" not in resume and is_on("checkpoint-files"):
             check_resumable(resume)
         cfg.resume, cfg.load_from = True, resume
         return [f"Resuming from {resume}."]
@@ -222,7 +243,7 @@ def _set_resume(cfg: Config, resume: str) -> list[str]:
 
 
 def _finish(plan: Plan, splits: tuple[str, ...]) -> None:
-    cfg = plan.cfg
+    cfg, warn = plan.cfg, plan.warnings.append
     if cfg.default_scope == "mmpretrain":
         _set_mmpretrain_loader_defaults(cfg)
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
@@ -233,9 +254,9 @@ def _finish(plan: Plan, splits: tuple[str, ...]) -> None:
                 plan.notes.append(f"{name}: num_workers=0, so persistent_workers is off.")
     if not torch.cuda.is_available():
         plan.notes += adapt_config_to_cpu(cfg)
-    check_checkpoints(cfg, initial_weights="train" in splits)
-    check_data(cfg, splits)
-    check_annotations(cfg, splits)
+    check_checkpoints(cfg, warn, initial_weights="train" in splits)
+    check_data(cfg, splits, warn)
+    check_annotations(cfg, splits, warn)
 
 
 def _set_mmpretrain_loader_defaults(cfg: Config) -> None:
@@ -255,6 +276,8 @@ def _build_runner(plan: Plan) -> Runner:
     runner = RUNNERS.get(cfg.get("runner_type", "Runner")).from_cfg(cfg)
     for note in plan.notes:
         runner.logger.info(note)
+    for warning in plan.warnings:
+        runner.logger.warning(warning)
     return runner
 
 
@@ -266,7 +289,8 @@ def _explained(plan: Plan, splits: tuple[str, ...]) -> Iterator[None]:
     except (CheckpointFileError, CheckpointMismatchError) as error:
         raise SetupError(str(error)) from error
     except Exception as error:
-        explain_unreadable_image(error, plan.cfg, splits)
+        if is_on("images"):
+            explain_unreadable_image(error, plan.cfg, splits)
         raise
 
 

@@ -1,6 +1,7 @@
 """Runner hooks of a training: what is checked, kept and drawn while it runs.
 
-May import what lies below: ``backbones``, ``checkpoints``, ``search``, ``analysis``, ``errors``.
+May import what lies below: ``backbones``, ``checkpoints``, ``checks``, ``search``,
+``analysis``, ``errors``.
 """
 
 from mmquad.hooks.atomic_checkpoint import AtomicCheckpointHook

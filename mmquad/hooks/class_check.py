@@ -1,15 +1,15 @@
-"""Compares the classes of the data with those of the model before the first iteration."""
+"""Compares the classes of the data with those of files, model and checkpoint before a run."""
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
-from mmquad.errors import SetupError
+from mmquad.checks import class_labels
+from mmquad.checks.head_classes import config_key, unlike_heads
+from mmquad.checks.policy import is_on, report
 from mmquad.registry import HOOKS
 
 __all__ = ["ClassCheckHook"]
@@ -17,71 +17,131 @@ __all__ = ["ClassCheckHook"]
 
 @HOOKS.register_module()
 class ClassCheckHook(Hook):
-    """Raise if a head predicts another number of classes than the data has, or the data lacks some.
+    """Raise where one label means several classes; warn where classes seem not to fit together.
 
-    Otherwise, too few classes are an index error deep in a loss, on GPUs an assertion of the device
-    without a line, too many train outputs that never occur, and class names that are not those of
-    the annotation file leave out objects in silence.
+    Otherwise labels in another order give wrong names and wrong scores in silence, class names
+    that an annotation file does not have leave out objects, and a head with too few classes is an
+    index error deep in a loss, on GPUs an assertion of the device without a line.
+
+    Data whose model is told the names of its classes with each image (``return_classes``) is
+    compared with its files only.
     """
 
+    def __init__(self) -> None:
+        self._of_checkpoint: Any = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember the classes that the weights were trained for."""
+        meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None
+        meta = meta if isinstance(meta, Mapping) else {}
+        dataset_meta = meta.get("dataset_meta") or {}
+        self._of_checkpoint = dataset_meta.get("classes") or dataset_meta.get("CLASSES")
+
     def before_train(self, runner: Runner) -> None:
-        """Check the training data, and what the training will be validated with."""
-        _check(runner.model, runner.train_dataloader.dataset, "train_dataloader")
-        if runner.val_loop is not None:
-            _check(runner.model, runner.val_dataloader.dataset, "val_dataloader")
+        """Check the training data, and what the training will be validated with.
+
+        Raises:
+            SetupError: Labels mean different classes.
+        """
+        train = runner.train_dataloader.dataset
+        _check_data(runner, train, "train_dataloader.dataset")
+        if getattr(runner, "_resume", False):
+            self._check_checkpoint(runner, train, "train_dataloader.dataset")
+        if runner.val_loop is None:
+            return
+        val, key = runner.val_dataloader.dataset, "val_dataloader.dataset"
+        _check_data(runner, val, key)
+        _check_metrics(runner, runner.val_loop, val, "val_evaluator")
+        _compare(
+            runner, val, key, class_labels.classes_of(train), train, "train_dataloader.dataset"
+        )
+        _check_zero_label(runner, train, val)
 
     def before_test(self, runner: Runner) -> None:
-        """Check the test data."""
-        _check(runner.model, runner.test_dataloader.dataset, "test_dataloader")
+        """Check the test data, also against the classes of the checkpoint.
+
+        Raises:
+            SetupError: Labels mean different classes.
+        """
+        test, key = runner.test_dataloader.dataset, "test_dataloader.dataset"
+        _check_data(runner, test, key)
+        _check_metrics(runner, runner.test_loop, test, "test_evaluator")
+        self._check_checkpoint(runner, test, key)
+
+    def _check_checkpoint(self, runner: Runner, dataset: Any, key: str) -> None:
+        _compare(runner, dataset, key, self._of_checkpoint, dataset, "the checkpoint")
 
 
-def _check(model: Any, dataset: Any, key: str) -> None:
-    while is_model_wrapper(model):
+def _report_all(runner: Runner, findings: Any) -> None:
+    for check, message in findings:
+        report(check, message, runner.logger.warning)
+
+
+def _check_data(runner: Runner, dataset: Any, key: str) -> None:
+    if is_on("labels") or is_on("class-names"):
+        _report_all(runner, class_labels.check_dataset(dataset, key))
+    model: Any = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    classes = (getattr(dataset, "metainfo", None) or {}).get("classes")
-    if not classes:
+    classes = class_labels.classes_of(dataset)
+    if not classes or isinstance(classes, str):
         return
-    for part in _innermost(dataset):
-        _check_categories(part, classes, key)
-    # Region proposals are of one class, "object".
-    wrong = {
-        f"{name} ({type(module).__name__})": module.num_classes
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "num_classes", None), int)
-        and not name.endswith("rpn_head")
-        and name != "data_preprocessor"
-        and module.num_classes != len(classes)
-    }
+    wrong = unlike_heads(model, dataset.metainfo)
     if wrong:
-        counts = "\n".join(f"  {name}: num_classes={count}" for name, count in wrong.items())
+        own_model = _model_of(runner)
+        heads = "\n".join(
+            f"  {config_key(own_model, name)}={count}" for name, count in wrong.items()
+        )
         shown = ", ".join(map(str, classes[:8])) + (", ..." if len(classes) > 8 else "")
-        raise SetupError(
-            f"The data of {key} has {len(classes)} classes ({shown}), but the model has\n{counts}\n"
-            "What to do: set num_classes of these heads in the config, or metainfo.classes of the "
-            "dataset."
+        report(
+            "head-classes",
+            f"The data of {key} has {len(classes)} classes ({shown}), but the model has\n{heads}\n"
+            "What to do: nothing if these heads predict something else; otherwise set their "
+            f"num_classes in the config, or {key}.metainfo.classes.",
+            runner.logger.warning,
         )
 
 
-def _check_categories(dataset: Any, classes: Any, key: str) -> None:
-    found = getattr(dataset, "cat_ids", None)  # mmdet: ids of the classes in the annotation file
-    if not isinstance(found, list) or len(found) == len(classes):
-        return
-    content = json.loads(Path(dataset.ann_file).read_bytes())
-    names = [category["name"] for category in content["categories"]]
-    absent = [name for name in classes if name not in names]
-    raise SetupError(
-        f"{len(absent)} classes of {key} are not among the {len(names)} categories of "
-        f"{dataset.ann_file}: {absent[:8]}\nThe categories are {names[:8]}.\n"
-        "What to do: set metainfo=dict(classes=(...)) of the dataset to names of the file; objects "
-        "of other names are left out."
+def _model_of(runner: Runner) -> Any:
+    model = (getattr(runner, "cfg", None) or {}).get("model") or {}
+    return model.get("module", model) if isinstance(model, Mapping) else {}
+
+
+def _check_metrics(runner: Runner, loop: Any, dataset: Any, key: str) -> None:
+    classes = class_labels.classes_of(dataset)
+    for metric in getattr(getattr(loop, "evaluator", None), "metrics", ()):
+        if classes:
+            _report_all(runner, class_labels.check_metric(metric, classes, key))
+
+
+def _compare(
+    runner: Runner, dataset: Any, key: str, others: Any, other_data: Any, where: str
+) -> None:
+    classes = class_labels.classes_of(dataset)
+    told = any(
+        getattr(part, "return_classes", False)
+        for data in (dataset, other_data)
+        for part in class_labels.innermost(data)
     )
+    if classes and others and not told and not isinstance(others, str):
+        _report_all(runner, class_labels.check_classes(classes, key, others, where))
 
 
-def _innermost(dataset: Any) -> Iterator[Any]:
-    if hasattr(dataset, "datasets"):
-        for part in dataset.datasets:
-            yield from _innermost(part)
-    elif hasattr(dataset, "dataset"):
-        yield from _innermost(dataset.dataset)
-    else:
-        yield dataset
+def _check_zero_label(runner: Runner, train: Any, val: Any) -> None:
+    found = [
+        {
+            part.reduce_zero_label
+            for part in class_labels.innermost(data)
+            if hasattr(part, "reduce_zero_label")
+        }
+        for data in (train, val)
+    ]
+    if all(len(values) == 1 for values in found) and found[0] != found[1]:
+        report(
+            "zero-label",
+            f"train_dataloader.dataset.reduce_zero_label is {found[0].pop()}, that of "
+            f"val_dataloader.dataset is {found[1].pop()}: if their label maps are numbered alike, "
+            "every label of one is off by one.\nWhat to do: set reduce_zero_label of both alike, "
+            "unless their files differ.",
+            runner.logger.warning,
+        )

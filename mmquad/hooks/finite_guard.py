@@ -16,6 +16,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmquad.checks.policy import is_on
 from mmquad.hooks.atomic_files import write_atomically
 from mmquad.registry import HOOKS
 
@@ -56,6 +57,8 @@ class FiniteGuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Watch the model (inside its wrappers) and the optimizer."""
+        if not is_on("finite"):
+            return
         self._runner = runner
         model = runner.model
         while is_model_wrapper(model):

@@ -15,7 +15,9 @@ from mmquad.checkpoints.loading import (
     find_state_dict,
     fitting_weights,
     take_prefix,
+    unused_parts,
 )
+from mmquad.checks.policy import is_on, report
 from mmquad.registry import HOOKS
 
 __all__ = ["StrictWeightsHook"]
@@ -26,7 +28,8 @@ class StrictWeightsHook(Hook):
     """Raise where mmengine only logs: missing, unexpected and misshapen entries of a checkpoint.
 
     A test or a resumed training takes everything from the checkpoint, so what it lacks would be
-    random, or start anew. Weights are found wherever :func:`find_state_dict` finds them.
+    random, or start anew. Parts that the model was built without (``auxiliary_head=None``) are
+    left out, with a warning. Weights are found wherever :func:`find_state_dict` finds them.
 
     Args:
         backbone_only: Only a backbone of this package has to fit: for a training that begins with
@@ -45,17 +48,28 @@ class StrictWeightsHook(Hook):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         source = str(runner._load_from)
+        if not is_on("weights"):
+            return
         if not isinstance(checkpoint, Mapping):
             raise CheckpointMismatchError(
                 f"{source} holds a {type(checkpoint).__name__}; expected a dictionary of weights."
             )
         if runner._resume:
             _check_state(checkpoint, source)
+        checkpoint["state_dict"] = find_state_dict(checkpoint)
         if self.backbone_only:
-            checkpoint["state_dict"] = find_state_dict(checkpoint)
             _check_backbone(getattr(model, "backbone", None), checkpoint, source)
-        else:
-            checkpoint["state_dict"] = fitting_weights(model, checkpoint, source=source)
+            return
+        unused = unused_parts(model, checkpoint["state_dict"])
+        checkpoint["state_dict"] = fitting_weights(model, checkpoint, source=source)
+        if unused:
+            report(
+                "unused-weights",
+                f"{source} has weights of {', '.join(part[:-1] for part in unused)}, which this "
+                "model was built without; they are not used.\nWhat to do: nothing if the config "
+                "leaves these parts out on purpose, such as model.auxiliary_head=None.",
+                runner.logger.warning,
+            )
 
 
 def _check_backbone(backbone: Any, checkpoint: dict, source: str) -> None:

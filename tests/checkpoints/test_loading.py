@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mmquad.checkpoints import CheckpointMismatchError, extract_state_dict, load_strict
-from mmquad.checkpoints.loading import find_state_dict, take_prefix
+from mmquad.checkpoints.loading import find_state_dict, take_prefix, unused_parts
 
 WEIGHTS = {"a": torch.zeros(1), "b": torch.ones(2)}
 
@@ -123,3 +123,23 @@ def test_long_lists_are_cut() -> None:
     surplus = {f"{i}__extra": torch.ones(1) for i in range(10, 30)}
     with pytest.raises(CheckpointMismatchError, match=r"\(20\):(\n.*){8}\n +\.\.\. and 12 more"):
         load_strict(make_model(), filled(**surplus), source="x")
+
+
+@pytest.mark.parametrize(
+    ("surplus", "parts"),
+    [
+        ([], []),
+        (["aux.conv.weight", "aux.bias"], ["aux."]),
+        (["aux.0.conv.weight", "roi.mask.fc.bias"], ["aux.", "roi.mask."]),
+        (["roi.box.2.weight"], []),  # one more of a list of layers
+        (["roi.box.0.scale"], []),  # one more parameter of a layer
+        (["bias"], []),
+        (["backbone.extra.weight"], []),
+        (["roi.boxes.fc.weight"], ["roi.boxes."]),
+    ],
+)
+def test_parts_that_a_model_was_built_without(surplus: list[str], parts: list[str]):
+    roi = nn.ModuleDict({"box": make_model()})
+    model = nn.ModuleDict({"backbone": nn.Linear(1, 1), "roi": roi})
+    weights = model.state_dict() | dict.fromkeys(surplus, torch.zeros(1))
+    assert unused_parts(model, weights) == parts

@@ -10,6 +10,11 @@ from mmquad.checks.data_paths import check_checkpoints, check_data, data_paths, 
 from mmquad.errors import SetupError
 
 
+def refuse(message: str) -> None:
+    """Take the place of what shows warnings: here all is fact."""
+    pytest.fail(message)
+
+
 def coco(root: str = "data/coco", split: str = "train") -> dict:
     return {
         "type": "CocoDataset",
@@ -77,10 +82,34 @@ def test_paths_of_evaluators_and_of_the_asked_splits_only():
         ({"type": "CIFAR10", "data_root": "cifar", "split": "train"}, set()),
         ({"type": "CocoDataset", "ann_file": "/a.json"}, {"/a.json"}),
         (coco("s3://bucket/coco"), set()),
+        ({"type": "CIFAR10", "data_prefix": "cifar"}, set()),  # fetched where it is absent
+        ({"type": "CIFAR10", "data_prefix": "cifar", "download": False}, {"cifar"}),
+        ({"type": "COCOVQA", "ann_file": ["a.json", "b.json"]}, set()),
+        ({"type": "ADE20KDataset", "data_prefix": {"img_path": "a", "seg_map_path": None}}, {"a"}),
     ],
 )
 def test_conventions_of_the_three_libraries(dataset: dict, expected: set[str]):
     assert set(listed(config(dataset))) == expected
+
+
+@pytest.mark.parametrize("name", ["backend_args", "file_client_args"])
+def test_what_a_file_client_reads_from_elsewhere_is_not_looked_for(name: str):
+    """Its ``path_mapping`` makes ``data/`` a bucket; only the local backend reads local paths."""
+    client = {"backend": "petrel", "path_mapping": {"data/": "s3://bucket/"}}
+    read = {"type": "LoadImageFromFile"}
+    for local in ({}, {name: None}, {name: {"backend": "local"}}, {name: {"backend": "disk"}}):
+        assert len(listed(config(coco() | local | {"pipeline": [read | local]}))) == 2
+    assert listed(config(coco() | {name: client})) == {}
+    # images alone are elsewhere
+    images = config(coco() | {"pipeline": [read | {name: client}]})
+    assert listed(images) == {
+        "data/coco/annotations/train.json": "train_dataloader.dataset.ann_file"
+    }
+    metric = {"type": "CocoMetric", "ann_file": "data/val.json"}
+    cfg = config(coco(), val_evaluator={"type": "Evaluator", "metrics": [metric]})
+    assert list(listed(cfg, ("val",))) == ["data/val.json"]
+    cfg.val_evaluator = metric | {name: client}
+    assert listed(cfg, ("val",)) == {}
 
 
 def test_message_names_every_path_and_the_ways_out(tmp_path: Path, monkeypatch):
@@ -92,9 +121,9 @@ def test_message_names_every_path_and_the_ways_out(tmp_path: Path, monkeypatch):
         val_dataloader={"dataset": coco(split="val")},
         data_hint="generate it: make the-data",
     )
-    check_data(cfg, ("train",))
+    check_data(cfg, ("train",), refuse)
     with pytest.raises(SetupError) as caught:
-        check_data(cfg, ("train", "val"))
+        check_data(cfg, ("train", "val"), refuse)
     message = str(caught.value)
     assert "2 of the 4 paths" in message
     tree = [line.split() for line in message.splitlines() if line.startswith("  ")]
@@ -114,10 +143,10 @@ def test_the_option_for_a_missing_folder_is_one_that_names_it(tmp_path: Path):
     """An absolute ``data_prefix`` is that folder; ``data_root`` would be its parent."""
     images = {"type": "ImageNet", "data_root": str(tmp_path), "split": "train"}
     with pytest.raises(SetupError, match=r"dataset\.data_prefix=/path/to/train"):
-        check_data(config(images), ("train",))
+        check_data(config(images), ("train",), refuse)
     (tmp_path / "moved" / "train").mkdir(parents=True)
     (tmp_path / "moved" / "train" / "a").touch()
-    check_data(config(images | {"data_prefix": str(tmp_path / "moved/train")}), ("train",))
+    check_data(config(images | {"data_prefix": str(tmp_path / "moved/train")}), ("train",), refuse)
 
 
 def test_set_data_root_moves_datasets_and_evaluators(tmp_path: Path):
@@ -127,7 +156,7 @@ def test_set_data_root_moves_datasets_and_evaluators(tmp_path: Path):
         val_evaluator={"type": "CocoMetric", "ann_file": "data/coco/annotations/train.json"},
     )
     set_data_root(cfg, str(tmp_path))
-    check_data(cfg, ("train", "val"))
+    check_data(cfg, ("train", "val"), refuse)
     assert cfg.val_evaluator.ann_file == str(tmp_path / "annotations/train.json")
 
 
@@ -142,16 +171,16 @@ def test_missing_initial_weights_are_named(tmp_path: Path):
     init_cfg = {"type": "Pretrained", "checkpoint": str(weights)}
     cfg = Config({"model": {"backbone": {"init_cfg": [{"type": "Normal"}, init_cfg]}}})
     with pytest.raises(SetupError, match=r"model\.backbone\.init_cfg\.1\.checkpoint"):
-        check_checkpoints(cfg, initial_weights=True)
-    check_checkpoints(cfg, initial_weights=False)
+        check_checkpoints(cfg, refuse, initial_weights=True)
+    check_checkpoints(cfg, refuse, initial_weights=False)
     torch.save({}, weights)
-    check_checkpoints(cfg, initial_weights=True)
+    check_checkpoints(cfg, refuse, initial_weights=True)
 
 
 def test_missing_checkpoint_to_load_is_named_and_urls_are_not_checked():
     with pytest.raises(SetupError, match=r"config key load_from\): no\.pth does not exist"):
-        check_checkpoints(Config({"load_from": "no.pth"}), initial_weights=True)
-    check_checkpoints(Config({"load_from": "https://host/no.pth"}), initial_weights=False)
+        check_checkpoints(Config({"load_from": "no.pth"}), refuse, initial_weights=True)
+    check_checkpoints(Config({"load_from": "https://host/no.pth"}), refuse, initial_weights=False)
 
 
 def test_damaged_checkpoints_are_refused_before_anything_is_built(tmp_path: Path):
@@ -166,4 +195,4 @@ def test_damaged_checkpoints_are_refused_before_anything_is_built(tmp_path: Path
     ):
         weights.write_bytes(content)
         with pytest.raises(SetupError, match=rf"to test cannot be used: .*{problem}"):
-            check_checkpoints(Config({"load_from": str(weights)}), initial_weights=False)
+            check_checkpoints(Config({"load_from": str(weights)}), refuse, initial_weights=False)

@@ -1,4 +1,4 @@
-"""Configs that cannot be read and options that would change nothing are refused with the reason."""
+"""Configs that cannot be read are refused with the reason; options that nothing reads, named."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_what_cannot_be_read(config: Path, text: str, problem: str):
 
 def test_options_change_what_a_run_reads(config: Path):
     options = {"optim_wrapper.optimizer.lr": 0.2, "param_scheduler.0.begin": 5, "compile": True}
-    cfg = read_config(config, options)
+    cfg = read_config(config, options, pytest.fail)
     assert (cfg.optim_wrapper.optimizer.lr, cfg.param_scheduler[0].begin) == (0.2, 5)
     assert cfg.compile is True
 
@@ -48,8 +48,31 @@ def test_options_change_what_a_run_reads(config: Path):
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
-        ("train_dataloder.batch_size", "train_dataloder is no key of the config"),
+        (
+            "train_dataloder.batch_size",
+            r"train_dataloder is no key of the config; did you mean train_dataloader\?",
+        ),
+        ("my_key", r"my_key is no key of the config\.\n.*if your own code reads it"),
         ("rate", r"rate is a variable of the config file, .*optim_wrapper, param_scheduler, train"),
+    ],
+)
+def test_options_that_nothing_here_reads(config: Path, option: str, problem: str, monkeypatch):
+    """A hook of one's own may read them (``runner.cfg.my_key``), so they are set."""
+    warned: list[str] = []
+    cfg = read_config(config, {option: 3}, warned.append)
+    (warning,) = warned
+    assert re.search(f"(?s)The option {option} may change nothing: {problem}", warning)
+    value = cfg
+    for word in option.split("."):
+        value = value[word]
+    assert value == 3
+    monkeypatch.setenv("MMQUAD_CHECKS", "-unread-options")
+    read_config(config, {option: 3}, pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
         ("param_scheduler.3.begin", "do not fit the config: Index 3 exceeds"),
         (
             "train_dataloader.batch_size.x",
@@ -57,6 +80,6 @@ def test_options_change_what_a_run_reads(config: Path):
         ),
     ],
 )
-def test_options_that_would_change_nothing(config: Path, option: str, problem: str):
+def test_options_that_do_not_fit(config: Path, option: str, problem: str):
     with pytest.raises(SetupError, match=f"(?s){problem}"):
         read_config(config, {option: 1})

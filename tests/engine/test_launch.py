@@ -81,6 +81,35 @@ def test_missing_data_is_found_before_anything_is_built(config: str):
         plan_training(config)
 
 
+def test_an_argument_that_its_class_does_not_take(config: str, monkeypatch):
+    wrong = {"optim_wrapper.optimizer.lrr": 0.1}
+    with pytest.raises(SetupError, match=r"SGD takes no lrr.\n.*: optim_wrapper\.optimizer\.lr\?"):
+        plan_training(config, cfg_options=wrong)
+    monkeypatch.setenv("MMQUAD_CHECKS", "-option-arguments")
+    assert plan_training(config, cfg_options=wrong).cfg.optim_wrapper.optimizer.lrr == 0.1
+
+
+def test_guesses_are_warnings_of_the_plan(config: str):
+    (warning,) = plan_training(config, cfg_options={"my_key": 3}).warnings
+    assert "my_key may change nothing" in warning
+    assert plan_training(config).warnings == []
+
+
+def test_without_checks_nothing_is_looked_at(config: str, monkeypatch):
+    Path("data/train.json").unlink()
+    torch.save({}, "weights.pth")
+    Path("weights.pth").write_bytes(Path("weights.pth").read_bytes()[:99])
+    monkeypatch.setattr(launch, "find_problems", pytest.fail)
+    monkeypatch.setenv("MMQUAD_CHECKS", "0")
+    options = {"my_key": 3, "optim_wrapper.optimizer.lrr": 0.1}
+    for plan in (
+        plan_training(config, resume="weights.pth", cfg_options=options, work_dir="data/train"),
+        plan_test(config, "weights.pth", cfg_options=options),
+        plan_test(config, "gone.pth"),
+    ):
+        assert plan.warnings == []
+
+
 def test_data_root_option(config: str, tmp_path: Path):
     Path("data").rename("moved")
     plan = plan_training(config, data_root=str(tmp_path / "moved"))

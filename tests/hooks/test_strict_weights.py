@@ -64,6 +64,25 @@ def test_missing_and_misshapen_weights(weights: dict, options: dict, tta: bool):
         assert part in str(raised.value)
 
 
+def test_parts_that_the_model_was_built_without(weights: dict, options: dict, monkeypatch):
+    """A head that only trains: named, and not used."""
+    content = weights | {
+        "auxiliary_head.0.conv.weight": torch.zeros(2),
+        "neck.fc.bias": torch.ones(1),
+    }
+    expected = evaluate(weights, options)
+    assert evaluate(content, options) == expected
+    log = max(Path(options["work_dir"]).rglob("*.log"), key=lambda path: path.stat().st_mtime)
+    assert "has weights of auxiliary_head, neck, which this model was built" in log.read_text()
+    # with layers that the model lacks, the weights were trained for another one
+    deeper = {name.replace("stages.3.", "stages.4."): value for name, value in weights.items()}
+    for more in ({"head.fc.scale": torch.ones(1)}, deeper):
+        with pytest.raises(SetupError, match="unexpected in the checkpoint"):
+            evaluate(weights | more, options)
+    monkeypatch.setenv("MMQUAD_CHECKS", "-weights")
+    assert evaluate(weights | {"head.fc.scale": torch.ones(1)}, options) == expected
+
+
 def test_weights_of_a_training_that_diverged(weights: dict, options: dict):
     """They would give the accuracy of one class for all images."""
     content = weights | {"head.fc.bias": torch.full((4,), torch.nan)}
