@@ -131,10 +131,10 @@ def test_decay_of_state_space_parameters_is_noted(config: str):
         "model.backbone": {"type": "mmquad.Vim"},
         "optim_wrapper.optimizer.weight_decay": 0.1,
     }
-    (note,) = (n for n in plan_training(config, cfg_options=options).notes if "decay" in n)
+    (note,) = (n for n in plan_training(config, cfg_options=options).warnings if "decay" in n)
     assert "optim_wrapper.constructor='mmquad.StateSpaceOptimWrapperConstructor'" in note
     options["optim_wrapper.constructor"] = "mmquad.StateSpaceOptimWrapperConstructor"
-    assert not any("decay" in n for n in plan_training(config, cfg_options=options).notes)
+    assert not any("decay" in n for n in plan_training(config, cfg_options=options).warnings)
 
 
 def test_auto_scale_lr_needs_the_base_batch_size(config: str):
