@@ -168,9 +168,9 @@ def test_resuming_from_one_is_refused_with_the_way_to_begin(path: Path):
 
 
 def test_to_mmengine_the_name_matters(path: Path):
-    check_checkpoints(Config({"load_from": str(path)}), initial_weights=True)
+    check_checkpoints(Config({"load_from": str(path)}), pytest.fail, initial_weights=True)
     renamed = path.rename(path.with_name("weights.pth"))
     with pytest.raises(SetupError, match=r"an intact safetensors file.*call it weights\.safetens"):
-        check_checkpoints(Config({"load_from": str(renamed)}), initial_weights=True)
+        check_checkpoints(Config({"load_from": str(renamed)}), pytest.fail, initial_weights=True)
     init_cfg = {"type": "Pretrained", "checkpoint": str(renamed)}
-    check_checkpoints(Config({"model": {"init_cfg": init_cfg}}), initial_weights=True)
+    check_checkpoints(Config({"model": {"init_cfg": init_cfg}}), pytest.fail, initial_weights=True)
