@@ -1,5 +1,8 @@
 """A part of any family is changed by a subclass that overrides the method which makes it."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,7 +17,8 @@ from mmquad.backbones import (
     VisionBackbone,
     VMamba,
 )
-from mmquad.layers import LocalSequenceMixer, RMSNorm, SelectiveSSM
+from mmquad.layers import LocalSequenceMixer, MixerBlock, RMSNorm, SelectiveSSM
+from mmquad.registry import MODELS
 
 PYRAMID = {"dim": 8, "depths": (2, 1), "ssm_ratio": 1}
 LAYERS = {"dim": 8, "depth": 2, "grid": (2, 2), "d_state": 1}
@@ -130,3 +134,20 @@ def test_default_outputs(family: type[VisionBackbone]) -> None:
     with torch.device("meta"):
         model = family(**settings)
     assert model.out_indices == ((1,) if "out_indices" in FAMILIES[family] else (0, 1))
+
+
+def test_the_example_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict = {}
+    try:
+        exec(code, names)
+        model = MODELS.build({"type": "MyMamba", "arch": PYRAMID})
+    finally:
+        MODELS.module_dict.pop("MyMamba", None)
+    for block in (m for m in model.modules() if isinstance(m, MixerBlock)):
+        assert (type(block.norm2), type(block.mlp)) == (RMSNorm, names["GatedMLP"])
+    check(model)
+    listed = set(re.findall(r"^\| `(\w+)\(", page, re.MULTILINE))
+    made = {name for name in dir(QuadMamba) if name.startswith("make_")} - {"make_stage"}
+    assert listed == made | {"init_module"}
