@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.distributed.device_mesh import init_device_mesh
@@ -104,18 +105,20 @@ def test_16_bit_classifiers(family: str, dtype: torch.dtype) -> None:
     structures = pytest.importorskip("mmpretrain.structures")
     kind, arguments = FAMILIES[family]
     torch.manual_seed(0)
-    model = registry.MODELS.build(
-        {
-            "type": "mmpretrain.ImageClassifier",
-            "backbone": {"type": f"mmquad.{kind.__name__}", **arguments, "out_indices": (1,)},
-            "neck": {"type": "mmpretrain.GlobalAveragePooling"},
-            "head": {
-                "type": "mmpretrain.LinearClsHead",
-                "num_classes": 5,
-                "in_channels": build(family).out_channels[-1],
-            },
-        }
-    ).eval()
+    # Other tests of the session may have left another library as the default.
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        model = registry.MODELS.build(
+            {
+                "type": "ImageClassifier",
+                "backbone": {"type": f"mmquad.{kind.__name__}", **arguments, "out_indices": (1,)},
+                "neck": {"type": "GlobalAveragePooling"},
+                "head": {
+                    "type": "LinearClsHead",
+                    "num_classes": 5,
+                    "in_channels": build(family).out_channels[-1],
+                },
+            }
+        ).eval()
     samples = [structures.DataSample().set_gt_label(i) for i in range(2)]
     expected = model(image(), samples, mode="loss")["loss"]
     model = model.to(dtype)
