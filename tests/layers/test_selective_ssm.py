@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmquad.layers.selective_ssm import DT_MAX, DT_MIN, SelectiveSSM
+from mmquad.layers.selective_ssm import DT_MAX, DT_MIN, SelectiveSSM, step_rank
 from mmquad.ops import use_backend
 from mmquad.ops.selective_scan import BACKENDS
 
@@ -30,7 +30,9 @@ def naive(ssm: SelectiveSSM, xs: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "backend", [name for name in BACKENDS.names if name not in ("mamba_ssm", "triton")]
 )
-@pytest.mark.parametrize(("d_state", "dt_rank", "directions"), [(1, 1, 1), (1, 3, 2), (4, 2, 4)])
+@pytest.mark.parametrize(
+    ("d_state", "dt_rank", "directions"), [(1, 1, 1), (1, 3, 2), (4, 2, 4), (16, 1, 2)]
+)
 def test_equals_a_loop_over_directions(d_state, dt_rank, directions, backend: str) -> None:
     torch.manual_seed(0)
     ssm = SelectiveSSM(6, d_state, dt_rank, directions).double()
@@ -73,3 +75,9 @@ def test_wrong_shape() -> None:
     message = r"xs \[B, L, K=2, D=6\], got \(1, 5, 4, 6\)"
     with pytest.raises(ValueError, match=message):
         SelectiveSSM(6, 1, 1, directions=2)(torch.randn(1, 5, 4, 6))
+
+
+def test_rank_of_the_step_sizes() -> None:
+    """``ceil(C / 16)``, also where 16 does not divide C, as it does in all published models."""
+    assert [step_rank(dim) for dim in (1, 16, 17, 96, 100)] == [1, 1, 2, 6, 7]
+    assert step_rank(96, 3) == 3
