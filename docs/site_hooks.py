@@ -110,14 +110,27 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def exports(package: Path) -> str:
-    """A line with the names to import from a package, each a link to where it is defined."""
-    imports = [
-        f"`{name.name}`" if name.name.isupper() else f"[`{name.name}`][{node.module}.{name.name}]"
-        for node in ast.parse((package / "__init__.py").read_text()).body
-        if isinstance(node, ast.ImportFrom)
-        for name in node.names
-    ]
-    return f"To be imported from here: {', '.join(imports)}." if imports else ""
+    """The names to import from a package; classes and functions lead to their entries."""
+    names = []
+    for node in ast.parse((package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for name in (alias.name for alias in node.names):
+                is_shown = name in definitions(node.module)
+                names.append(f"[`{name}`][{node.module}.{name}]" if is_shown else f"`{name}`")
+    return f"To be imported from here: {', '.join(names)}." if names else ""
+
+
+def definitions(module: str) -> set[str]:
+    """Classes and functions of a module, or what a package takes from its own modules."""
+    path = ROOT / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom) and path.name == "__init__.py":
+            found |= {alias.name for alias in node.names if not alias.name.isupper()}
+    return found
 
 
 def api_page(part: str, modules: list[str]) -> str:

@@ -7,13 +7,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
-import mmquad.scans.base as scan_tables
+import mmquad.scans.library as scan_tables
 from mmquad.backbones import QuadMamba
 from mmquad.checkpoints import CheckpointMismatchError
 from mmquad.compat import load_config
+from mmquad.scans.cache import _DEFAULT_MEGABYTES, TableCache
 
 TINY = {"dim": 8, "depths": (1, 1, 1, 1), "ssm_ratio": 1}
 FAQ = (Path(__file__).parents[1] / "docs" / "faq.md").read_text()
@@ -22,6 +24,7 @@ FAQ = (Path(__file__).parents[1] / "docs" / "faq.md").read_text()
 @pytest.mark.parametrize("library", ["mmdet", "mmseg", "mmpretrain"])
 def test_the_scope_is_all_a_registry_needs(library: str):
     registry = pytest.importorskip(f"{library}.registry").MODELS
+    init_default_scope(library)
     assert isinstance(registry.build({"type": "mmquad.QuadMamba", "arch": TINY}), QuadMamba)
     with pytest.raises(KeyError, match=f"QuadMamba is not in the {library}::model registry"):
         registry.build({"type": "QuadMamba"})
@@ -61,31 +64,25 @@ def test_ddp_wants_every_returned_map_used(one_process, out_indices, find_unused
 
 
 def test_tables_take_the_memory_that_is_said(monkeypatch):
-    monkeypatch.setattr(scan_tables, "_cache", {})
+    cache = TableCache(2**30)
+    monkeypatch.setattr(scan_tables, "table_cache", cache)
     with torch.device("meta"):
         model = QuadMamba("tiny").eval()
     grids = [(200, 336), (100, 168), (50, 84), (25, 42)]
-    tables = []
     for stage, grid in zip(model.stages, grids, strict=True):
         for block in stage:
             block.mixer.scan.tables(*grid, torch.device("cpu"))
-    for entry in scan_tables._cache.values():
-        tables += [field for field in entry if isinstance(field, torch.Tensor)]
-    mib = sum(table.nbytes for table in tables) / 2**20
-    said = re.search(
-        r"800 x 1344 that is (\d+) MiB. The cache keeps (\d+) tables(?:.|\n)*?about (\d+) MiB", FAQ
-    )
+    said = re.search(r"800 x 1344 that is (\d+) MiB. The cache holds (\d+) MiB at most", FAQ)
     assert said
-    assert round(mib) == int(said[1])
-    assert len(scan_tables._cache) == 8
-    assert int(said[2]) == scan_tables._CACHE_SIZE
-    assert round(int(said[2]) / 8 * mib, -1) == int(said[3])
+    assert round(cache.bytes / 2**20) == int(said[1])
+    assert int(said[2]) == _DEFAULT_MEGABYTES
 
 
 def test_four_channels(tmp_path: Path):
     pytest.importorskip("mmdet")
     from mmdet.registry import MODELS
 
+    init_default_scope("mmdet")
     (code,) = [c for c in re.findall(r"```python\n(.*?)```", FAQ, re.DOTALL) if "in_channels" in c]
     root = Path(__file__).parents[1]
     path = tmp_path / "four.py"
