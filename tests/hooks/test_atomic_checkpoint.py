@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmquad.engine.resumption import check_resumable, find_resumable
 from mmquad.errors import SetupError
-from mmquad.hooks.atomic_checkpoint import CheckpointNotSavedError
+from mmquad.hooks.atomic_checkpoint import CheckpointNotSavedError, _LateRemovals
 from mmquad.hooks.atomic_files import write_atomically
 
 
@@ -93,7 +93,7 @@ def epoch_of(path: Path | str) -> int:
 @pytest.fixture
 def disk_that_fills(monkeypatch):
     """A switch: once on, half of what is written to a checkpoint arrives, then ENOSPC."""
-    state = {"full": False}
+    state = {"full": False, "of": ("last_checkpoint", ".pth"), "once": False}
     real_open = open
 
     class FullFile:
@@ -102,6 +102,7 @@ def disk_that_fills(monkeypatch):
 
         def write(self, content: bytes) -> None:
             self.file.write(content[: len(content) // 2])
+            state["full"] = not state["once"]
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         def __getattr__(self, name: str):
@@ -115,8 +116,8 @@ def disk_that_fills(monkeypatch):
 
     def open_on_full_disk(path, mode="r", *args, **kwargs):
         file = real_open(path, mode, *args, **kwargs)
-        is_checkpoint = ".pth" in str(path) or "last_checkpoint" in str(path)
-        return FullFile(file) if state["full"] and "w" in mode and is_checkpoint else file
+        concerned = any(part in str(path) for part in state["of"])
+        return FullFile(file) if state["full"] and "w" in mode and concerned else file
 
     monkeypatch.setattr("builtins.open", open_on_full_disk)
     return state
@@ -152,6 +153,36 @@ def test_a_full_disk_loses_nothing_and_is_explained(tmp_path: Path, disk_that_fi
     assert find_resumable(tmp_path) == (tmp_path / "epoch_1.pth", [])
     make_runner(tmp_path, 2, load_from=str(tmp_path / "epoch_1.pth")).train()
     assert names(tmp_path) == {"epoch_2.pth", "last_checkpoint"}
+
+
+def test_a_disk_that_is_full_after_the_checkpoint(tmp_path: Path, disk_that_fills: dict):
+    """mmengine empties its record of the last checkpoint before it can fail to write it; there was room before."""
+    make_runner(tmp_path, 1).train()
+    record = (tmp_path / "last_checkpoint").read_text()
+    disk_that_fills |= {"full": True, "of": ("last_checkpoint",), "once": True}
+    with pytest.raises(CheckpointNotSavedError, match=r"epoch_1\.pth"):
+        make_runner(tmp_path, 2, load_from=str(tmp_path / "epoch_1.pth")).train()
+    assert (tmp_path / "last_checkpoint").read_text() == record
+    assert names(tmp_path) == {"epoch_1.pth", "epoch_2.pth", "last_checkpoint"}
+    for path in tmp_path.glob("*.pth"):
+        check_resumable(path)
+
+
+def test_a_name_that_is_written_anew_is_not_removed_late(tmp_path: Path):
+    """mmengine may remove a checkpoint and save another one under its name."""
+    removals = _LateRemovals()
+    renewed, old, folder = tmp_path / "best.pth", tmp_path / "epoch_1.pth", tmp_path / "shards"
+    for path in (renewed, old):
+        write_atomically(path, b"before")
+    folder.mkdir()
+    removals.remove(renewed)
+    removals.remove(old)
+    removals.rmtree(folder)
+    assert names(tmp_path) == {"best.pth", "epoch_1.pth"}
+    write_atomically(renewed, b"after")
+    removals.remove_now()
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pth"]
+    assert renewed.read_bytes() == b"after"
 
 
 def test_a_full_disk_at_the_best_checkpoint_keeps_the_previous_one(
