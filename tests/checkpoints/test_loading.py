@@ -5,7 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from mmquad.checkpoints import CheckpointMismatchError, extract_state_dict, load_strict
-from mmquad.checkpoints.loading import find_state_dict, take_prefix, unused_parts
+from mmquad.checkpoints.loading import (
+    check_settings,
+    find_state_dict,
+    take_prefix,
+    unused_parts,
+)
 
 WEIGHTS = {"a": torch.zeros(1), "b": torch.ones(2)}
 
@@ -143,3 +148,15 @@ def test_parts_that_a_model_was_built_without(surplus: list[str], parts: list[st
     model = nn.ModuleDict({"backbone": nn.Linear(1, 1), "roi": roi})
     weights = model.state_dict() | dict.fromkeys(surplus, torch.zeros(1))
     assert unused_parts(model, weights) == parts
+
+
+def test_settings_of_the_weights() -> None:
+    """Equal ones pass, also where the model has more; another one, or one it has not, does not."""
+    content = {"meta": {"settings": {"quadtree": "released"}}}
+    check_settings(content, {"quadtree": "released", "pad_windows": True}, source="x.pth")
+    for meta in ({}, {"meta": None}, {"meta": {"settings": None}}):
+        check_settings(meta, {"quadtree": "paper"}, source="x.pth")
+    for settings, mine in (({"quadtree": "paper"}, "'paper'"), ({}, "None")):
+        message = rf"x\.pth fits in shape .* quadtree='released' there, {mine} in this model"
+        with pytest.raises(CheckpointMismatchError, match=message):
+            check_settings(content, settings, source="x.pth")

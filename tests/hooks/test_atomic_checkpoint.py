@@ -156,7 +156,7 @@ def test_a_full_disk_loses_nothing_and_is_explained(tmp_path: Path, disk_that_fi
 
 
 def test_a_disk_that_is_full_after_the_checkpoint(tmp_path: Path, disk_that_fills: dict):
-    """mmengine empties its record of the last checkpoint before it can fail to write it; there was room before."""
+    """mmengine empties its record of the last checkpoint before it can fail to write it."""
     make_runner(tmp_path, 1).train()
     record = (tmp_path / "last_checkpoint").read_text()
     disk_that_fills |= {"full": True, "of": ("last_checkpoint",), "once": True}
