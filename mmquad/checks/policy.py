@@ -114,8 +114,8 @@ CHECKS: dict[str, Check] = {
             "zero-label",
             "guess",
             _DATA,
-            "`reduce_zero_label` on in the training data and off in those of validation, or the "
-            "other way round",
+            "`reduce_zero_label` on in the training data or the checkpoint and off in the data of "
+            "validation or test, or the other way round",
         ),
         Check(
             "weights",

@@ -28,14 +28,13 @@ class ClassCheckHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._of_checkpoint: Any = None
+        self._of_checkpoint: Mapping[str, Any] = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remember the classes that the weights were trained for."""
+        """Remember the data that the weights were trained for."""
         meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None
         meta = meta if isinstance(meta, Mapping) else {}
-        dataset_meta = meta.get("dataset_meta") or {}
-        self._of_checkpoint = dataset_meta.get("classes") or dataset_meta.get("CLASSES")
+        self._of_checkpoint = meta.get("dataset_meta") or {}
 
     def before_train(self, runner: Runner) -> None:
         """Check the training data, and what the training will be validated with.
@@ -55,7 +54,7 @@ class ClassCheckHook(Hook):
         _compare(
             runner, val, key, class_labels.classes_of(train), train, "train_dataloader.dataset"
         )
-        _check_zero_label(runner, train, val)
+        _check_zero_label(runner, val, key, _zero_label(train), "train_dataloader.dataset")
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data, also against the classes of the checkpoint.
@@ -69,7 +68,9 @@ class ClassCheckHook(Hook):
         self._check_checkpoint(runner, test, key)
 
     def _check_checkpoint(self, runner: Runner, dataset: Any, key: str) -> None:
-        _compare(runner, dataset, key, self._of_checkpoint, dataset, "the checkpoint")
+        meta, where = self._of_checkpoint, "the checkpoint"
+        _compare(runner, dataset, key, meta.get("classes") or meta.get("CLASSES"), dataset, where)
+        _check_zero_label(runner, dataset, key, meta.get("reduce_zero_label"), where)
 
 
 def _report_all(runner: Runner, findings: Any) -> None:
@@ -127,21 +128,23 @@ def _compare(
         _report_all(runner, class_labels.check_classes(classes, key, others, where))
 
 
-def _check_zero_label(runner: Runner, train: Any, val: Any) -> None:
-    found = [
-        {
-            part.reduce_zero_label
-            for part in class_labels.innermost(data)
-            if hasattr(part, "reduce_zero_label")
-        }
-        for data in (train, val)
-    ]
-    if all(len(values) == 1 for values in found) and found[0] != found[1]:
-        report(
-            "zero-label",
-            f"train_dataloader.dataset.reduce_zero_label is {found[0].pop()}, that of "
-            f"val_dataloader.dataset is {found[1].pop()}: if their label maps are numbered alike, "
-            "every label of one is off by one.\nWhat to do: set reduce_zero_label of both alike, "
-            "unless their files differ.",
-            runner.logger.warning,
-        )
+def _zero_label(dataset: Any) -> bool | None:
+    """``reduce_zero_label`` of data of mmseg; None where there is none, or parts differ."""
+    parts = class_labels.innermost(dataset)
+    found = {getattr(part, "reduce_zero_label", None) for part in parts}
+    return found.pop() if len(found) == 1 else None
+
+
+def _check_zero_label(
+    runner: Runner, dataset: Any, key: str, other: bool | None, where: str
+) -> None:
+    own = _zero_label(dataset)
+    if own is None or other is None or own == other:
+        return
+    report(
+        "zero-label",
+        f"{key}.reduce_zero_label is {own}, that of {where} is {other}: if their label maps are "
+        "numbered alike, every label of one is off by one.\nWhat to do: set reduce_zero_label of "
+        "both alike, unless their files differ.",
+        runner.logger.warning,
+    )

@@ -165,7 +165,13 @@ def test_zero_label():
     on, off = (loader("ab", reduce_zero_label=value) for value in (True, False))
     assert training(on, on).warned == training(on, loader("ab")).warned == []
     (warning,) = training(on, off).warned
-    assert "train_dataloader.dataset.reduce_zero_label is True, that of val_data" in warning
+    assert "val_dataloader.dataset.reduce_zero_label is False, that of train_dataloader" in warning
+    parts = SimpleNamespace(metainfo={"classes": ("a", "b")}, datasets=[on.dataset, off.dataset])
+    assert training(SimpleNamespace(dataset=parts), off).warned == []  # who knows
+    for value, count in ((True, 0), (False, 1), (None, 0)):
+        warned = evaluation(on, {"dataset_meta": {"reduce_zero_label": value}}).warned
+        assert len(warned) == count
+        assert all("that of the checkpoint is False" in warning for warning in warned)
 
 
 def test_the_switch(monkeypatch):
