@@ -1,5 +1,6 @@
 """Finds options that name an argument which the class at that place of the config does not take."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -104,10 +105,13 @@ def _arguments(node: Mapping[str, Any], path: str, scope: str | None) -> set[str
 
 def _registered(name: str, scope: str | None) -> list[Any]:
     """What is registered under a name, of whatever kind: a model, a transform, a hook, ..."""
-    roots = [each for each in vars(mmengine.registry).values() if isinstance(each, Registry)]
+    with suppress(ImportError):
+        importlib.import_module(f"{scope}.registry")
     found = []
-    for root in roots:
-        with root.switch_scope_and_registry(scope) as registry, suppress(RuntimeError):
-            if (each := registry.get(name)) is not None:
-                found.append(each)
+    for root in vars(mmengine.registry).values():
+        if isinstance(root, Registry):
+            registry = root.children.get(scope, root)
+            with suppress(RuntimeError):  # there is none
+                if (each := registry.get(name)) is not None:
+                    found.append(each)
     return found
