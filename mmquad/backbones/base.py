@@ -44,13 +44,11 @@ class VisionBackbone(BaseModule):
     Args:
         dims: Channels of all stages of the architecture.
         depths: Blocks of all stages.
-        in_channels: See :class:`BackboneArguments`, as for all that follow.
-        out_indices: See above.
-        drop_path_rate: See above.
-        frozen_stages: See above.
-        norm_eval: See above.
-        with_cp: See above.
-        init_cfg: See above.
+
+    The arguments by keyword are those of :class:`BackboneArguments`.
+
+    Raises:
+        ValueError: ``out_indices`` or ``frozen_stages`` name stages that do not exist.
     """
 
     init_cfg: dict | list[dict] | None

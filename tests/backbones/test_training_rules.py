@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from torch import nn
 
 from mmquad.backbones import (
     LocalVim,
@@ -77,3 +78,37 @@ def check_depths(model: VisionBackbone, expected: dict[str, int], last: int) -> 
         assert model.get_layer_depth(f"backbone.{name}", "backbone.") == (depth, last + 1), name
     for name in ("head.fc.weight", "neck.stages.0.weight"):
         assert model.get_layer_depth(name, "backbone.") == (last, last + 1)
+
+
+@pytest.mark.parametrize("family", EXEMPT)
+def test_the_constructor_of_mmpretrain_takes_these_depths(family: str) -> None:
+    """Its layer-wise decay asks the classifier, which asks ``get_layer_depth``."""
+    registry = pytest.importorskip("mmpretrain.registry")
+    backbone, _ = EXEMPT[family]
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = backbone, nn.Linear(8, 2)
+
+        def get_layer_depth(self, name: str) -> tuple[int, int]:  # as ImageClassifier has it
+            return self.backbone.get_layer_depth(name, "backbone.")
+
+    constructor = registry.OPTIM_WRAPPER_CONSTRUCTORS.build(
+        {
+            "type": "mmpretrain.LearningRateDecayOptimWrapperConstructor",
+            "optim_wrapper_cfg": {
+                "type": "OptimWrapper",
+                "optimizer": {"type": "SGD", "lr": 1.0, "weight_decay": 0.1},
+            },
+            "paramwise_cfg": {"layer_decay_rate": 0.5},
+        }
+    )
+    groups = {g["param_name"]: g for g in constructor(Classifier()).optimizer.param_groups}
+    last = max(group["layer_id"] for group in groups.values())
+    assert groups["head.weight"]["lr"] == 1.0
+    assert last == sum(backbone.depths) + 1
+    first = next(name for name in groups if name.startswith("backbone.stages.0."))
+    assert groups[first]["lr"] == 0.5 ** (last - 1)
+    stem = next(name for name in groups if name.startswith("backbone.stem."))
+    assert groups[stem]["lr"] == 0.5**last
