@@ -10,6 +10,7 @@ from test_selective_scan import check as check_selective
 from torch import Tensor
 
 from benchmarks.scan_accuracy import uninitialised_memory_is_nan
+from mmquad.export import scan_decompositions
 from mmquad.ops import directional_scan, selective_scan
 from mmquad.ops.directional_scan import BACKENDS
 from mmquad.ops.selective_scan import BACKENDS as SELECTIVE_BACKENDS
@@ -206,3 +207,22 @@ def test_opcheck() -> None:
         torch.ops.mmquad.selective_scan.default,
         (u, u, A, B, B, None, None, True, FLOAT, "reference", normal(1, 4, 2).float()),
     )
+
+
+def test_what_is_exported_starts_there_too() -> None:
+    ops, decompositions = torch.ops.mmquad, scan_decompositions()
+    leaves, tables = directional(CASES[2], FLOAT)
+    arguments = [leaves[name] for name in NAMES[:-1]]
+    options = (*tables.values(), None, None, True, "reference", False, leaves["initial_state"])
+    for dtype in (None, torch.bfloat16):
+        exported = decompositions[ops.directional_scan.default](*arguments, *options, dtype)[0]
+        expected = ops.directional_scan(*arguments, *options, dtype)[0]
+        torch.testing.assert_close(exported, expected)
+
+    inputs = make_inputs(2, 6, 9, 3, 2, FLOAT)
+    arguments = [inputs[name] for name in ("u", "delta", "A", "B", "C", "D", "delta_bias")]
+    options = (True, FLOAT, "reference", normal(2, 6, 3, dtype=FLOAT))
+    exported = decompositions[ops.selective_scan.default](*arguments, *options)
+    expected = ops.selective_scan(*arguments, *options)
+    for mine, theirs in zip(exported, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
