@@ -27,6 +27,14 @@ BLOCK = 32
 CHUNK = 64
 MAX_GROUPS = 8
 
+# Arguments of the compiled ops. The package is installed apart from this one, and may be older.
+ARGUMENTS = {
+    "directional_scan": 10,
+    "directional_scan_backward": 19,
+    "selective_scan": 11,
+    "selective_scan_backward": 17,
+}
+
 INSTALL = "pip install --no-build-isolation ./kernels (needs a C++ compiler)"
 
 
@@ -40,6 +48,14 @@ def _import_problem() -> str | None:
         return f"mmquad_kernels is broken ({error}): {INSTALL}"
     except (ImportError, OSError) as error:  # compiled for another torch or Python
         return f"mmquad_kernels does not load ({str(error)[:160]}); rebuild it: {INSTALL}"
+    for name, expected in ARGUMENTS.items():
+        op = getattr(torch.ops.mmquad_kernels, name, None)
+        found = 0 if op is None else len(op.default._schema.arguments)
+        if found != expected:
+            return (
+                f"mmquad_kernels is of another version than mmquad ({name} takes {found} "
+                f"arguments, expected {expected}); rebuild it: {INSTALL}"
+            )
     return None
 
 

@@ -51,6 +51,26 @@ def test_says_nothing_where_it_is_installed(
     assert not caplog.records
 
 
+@pytest.mark.skipif(bool(native.native_unavailable()), reason="mmquad_kernels is missing")
+def test_kernels_of_another_version_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed before an update of mmquad, they would fail at the first scan."""
+    monkeypatch.setitem(native.ARGUMENTS, "selective_scan", 10)
+    native._import_problem.cache_clear()
+    try:
+        (problem,) = native.native_unavailable()
+        scan()
+        u = torch.randn(1, 4, 5)
+        assert selective_scan(u, u, -torch.ones(4, 1), u[:, :1], u[:, :1]).shape == u.shape
+    finally:
+        monkeypatch.undo()
+        native._import_problem.cache_clear()
+    assert problem.startswith(
+        "mmquad_kernels is of another version than mmquad (selective_scan takes 11 arguments, "
+        "expected 10); rebuild it: pip install"
+    )
+    assert native.native_unavailable() == []
+
+
 @pytest.mark.parametrize(
     ("threads", "units", "channels", "slots"),
     [
