@@ -136,7 +136,7 @@ CHECKS: dict[str, Check] = {
             "every iteration (`mmquad.FiniteGuardHook`)",
             "losses and gradients that are NaN or infinite",
         ),
-        Check("images", "fact", "when an image cannot be read", "all damaged images, by name"),
+        Check("images", "fact", "when an image cannot be read", "damaged images, by name"),
     )
 }
 """By name, in the order in which they run."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_rank, get_world_size
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
@@ -64,15 +64,15 @@ class FiniteGuardHook(Hook):
     first whose output is not finite though its inputs are is named (for gradients, the first in the
     backward pass that receives one).
 
+    Each process looks at its own losses and at the gradients, which all have in common.
+
     Loss scaling (fp16) overflows on purpose: the scaler skips such steps, and so does this.
 
     Args:
         gradients: Watch gradients too. It costs two passes over them per step, on the device.
         save: Write ``nonfinite_iter_<n>.pth`` to the work dir: batch, weights, random states and
             the message. It holds Python objects: ``torch.load(path, weights_only=False)``.
-        interval: Iterations from one reading to the next; their batches are kept until then. With
-            several processes it should divide the interval of the checkpoints: those are saved by
-            the first, which then reads alone.
+        interval: Iterations from one reading to the next; their batches are kept until then.
 
     Raises:
         ValueError: ``interval`` is less than 1.
@@ -117,8 +117,12 @@ class FiniteGuardHook(Hook):
                 self._check_gradients(wrapper.optimizer)
         self._stepped.clear()
         self._calls.clear()
-        if self.every_n_train_iters(runner, self.interval):
+        if self._is_due(runner):
             self._read()
+
+    def after_train_epoch(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Read before an epoch's checkpoint."""
+        self._read()
 
     def before_val(self, runner: Runner) -> None:
         """Validate no spoilt weights."""
@@ -134,6 +138,13 @@ class FiniteGuardHook(Hook):
             handle.remove()
         self._handles = []
         self._read()
+
+    def _is_due(self, runner: Runner) -> bool:
+        """Whether to read: in all processes at once, though only the first saves checkpoints."""
+        saving = [h for h in runner.hooks if isinstance(h, CheckpointHook) and not h.by_epoch]
+        intervals = [self.interval, *(hook.interval for hook in saving)]
+        is_end = any(self.every_n_train_iters(runner, interval) for interval in intervals)
+        return is_end or self.is_last_train_iter(runner)
 
     def _forget(self) -> None:
         self._checks: list[_Check] = []

@@ -62,6 +62,7 @@ def run(
     poison: float = 100.0,
     guard: dict | None = GUARD,
     optim_wrapper: Any = None,
+    epochs: int = 1,
     **options,
 ) -> Runner:
     if not isinstance(optim_wrapper, OptimWrapper):
@@ -77,7 +78,7 @@ def run(
             "sampler": {"type": "DefaultSampler", "shuffle": False},
             "collate_fn": {"type": "default_collate"},
         },
-        train_cfg={"by_epoch": True, "max_epochs": 1},
+        train_cfg={"by_epoch": True, "max_epochs": epochs},
         optim_wrapper=optim_wrapper,
         custom_hooks=[] if guard is None else [GUARD | guard],
         experiment_name=f"{tmp_path.name}_{next(RUNS)}",
@@ -249,6 +250,23 @@ def test_checkpoints_between_two_readings_are_good(tmp_path: Path):
             },
         )
     assert sorted(path.name for path in tmp_path.glob("iter*")) == ["iter_1.pth", "iter_2.pth"]
+
+
+def test_all_processes_read_before_the_first_saves(tmp_path: Path, monkeypatch):
+    """Only the first process of several calls the hooks of a checkpoint."""
+    monkeypatch.setattr(Runner, "save_checkpoint", lambda *args, **kwargs: None)
+    for by_epoch, seen in ((False, 3), (True, 4)):
+        weights = Weights()
+        checkpoint = {"type": "CheckpointHook", "by_epoch": by_epoch, "interval": 1}
+        with pytest.raises(NonFiniteError, match="At iteration 3"):
+            run(
+                tmp_path / str(by_epoch),
+                Chain(Root()),
+                guard={"interval": 10},
+                epochs=2,
+                default_hooks={"weights": weights, "checkpoint": checkpoint},
+            )
+        assert len(weights.seen) == seen
 
 
 class Events(TorchDispatchMode):
