@@ -13,8 +13,18 @@ from torch import nn
 __all__ = ["config_key", "unlike_heads"]
 
 # Region proposals are of one class; semantic heads beside boxes have labels of their own
-# (HTC, Panoptic FPN); the others only keep the number they were given.
-_OTHER_CLASSES = ("rpn", "semantic_head", "data_preprocessor", "backbone", "neck", "teacher")
+# (HTC, Panoptic FPN), and so have the detector and the re-identification of a tracker; the others
+# only keep the number they were given.
+_OTHER_CLASSES = (
+    "rpn",
+    "semantic_head",
+    "detector",
+    "reid",
+    "data_preprocessor",
+    "backbone",
+    "neck",
+    "teacher",
+)
 # Boundaries and other auxiliary targets, made by the head from the labels.
 _OTHER_TYPES = ("STDCHead", "FusedSemanticHead")
 
@@ -39,6 +49,7 @@ def unlike_heads(model: nn.Module, metainfo: Mapping[str, Any]) -> dict[str, int
         if _is_number(getattr(module, "num_classes", None))
         and not any(part in name for part in _OTHER_CLASSES)
         and type(module).__name__ not in _OTHER_TYPES
+        and "RPN" not in type(module).__name__  # a model may be proposals alone
         and module.num_classes not in counts
     }
 

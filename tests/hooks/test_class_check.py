@@ -31,6 +31,10 @@ class STDCHead(nn.Linear):
     """Of the name of mmseg's, which learns boundaries."""
 
 
+class GARPNHead(nn.Linear):
+    """Of the name of mmdet's, which proposes regions."""
+
+
 class Run(SimpleNamespace):
     """As much of a Runner as the hook looks at; warnings are kept."""
 
@@ -78,12 +82,15 @@ def test_heads_of_another_number_of_classes_are_named_by_their_key():
 
 
 def test_heads_that_differ_by_design():
-    """HTC and Panoptic FPN, RPN and Cascade RPN, STDC, distillation; and what is no number."""
+    """HTC, Panoptic FPN, (Cascade) RPN, STDC, trackers, distillation; and what is no number."""
     heads = {
         "semantic_head": with_classes(183),
         "rpn_head": nn.ModuleDict({"stages": nn.ModuleList([with_classes(1)])}),
         "auxiliary_head": nn.ModuleList([with_classes(3), with_classes(2, STDCHead)]),
         "teacher": with_classes(80),
+        "detector": nn.ModuleDict({"bbox_head": with_classes(1)}),
+        "reid": nn.ModuleDict({"head": with_classes(380)}),
+        "proposals": with_classes(1, GARPNHead),
         "backbone": with_classes(1000),
         "bbox_head": with_classes(2),
         "fusion_head": with_classes(3),
