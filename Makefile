@@ -5,12 +5,14 @@
 #   FLAVOUR=   onedl (default: the maintained OpenMMLab forks) or openmmlab (the originals)
 #   TASK=      of the demo: detection (default), segmentation or classification
 #   ARGS=      more arguments for the demo, pytest or a benchmark, e.g. ARGS="-k quad"
+#   WORKERS=   processes that share the tests, by file (default: one per core, at most 4); 0: none
 
 PYTHON  ?=
 TORCH   ?=
 FLAVOUR ?= onedl
 ARGS    ?=
 TASK    ?=
+WORKERS ?= auto --maxprocesses 4
 
 # Other packages than the environment's would come from there (ROS and modules set it).
 unexport PYTHONHOME PYTHONPATH
@@ -32,7 +34,7 @@ demo: env  ## Set up, then train and picture a small model
 	@PATH="$(VENV)/bin:$$PATH" PYTHON=python bash tools/demo/demo.sh $(TASK) $(ARGS)
 
 test: env  ## Set up, then run the tests
-	@"$(VENV)/bin/python" -m pytest $(ARGS)
+	@"$(VENV)/bin/python" -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: env  ## Check style and types
 	@PATH="$(VENV)/bin:$$PATH" && ruff check . && ruff format --check . && mypy
