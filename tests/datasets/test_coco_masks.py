@@ -49,6 +49,8 @@ def test_polygons_of_random_blobs():
 def test_a_part_without_hole_is_one_polygon():
     assert len(mask_to_polygons(MASKS["concave"])) == 1
     assert len(mask_to_polygons(MASKS["two parts"])) == 2
+    # one that crosses itself would have the same pixels
+    assert len(mask_to_polygons(MASKS["touching at a corner"])) == 2
 
 
 def test_an_empty_mask_has_no_polygon_and_no_box():

@@ -4,6 +4,7 @@ import pytest
 
 from mmquad.datasets import SHAPE_CLASSES, SHAPE_PALETTE, SceneParams, draw_scene
 from mmquad.datasets.shape_outlines import shape_outline
+from mmquad.datasets.shapes_scene import _ScenePainter, _stretch
 
 
 def scenes(count: int, params: SceneParams | None = None):
@@ -37,6 +38,30 @@ def test_masks_are_disjoint_and_large_enough():
             assert instance.mask.sum() >= params.min_area
             covered += instance.mask
         assert covered.max() <= 1
+
+
+def test_objects_stay_visible_under_those_drawn_later():
+    """In a crowded scene, where many places have to be refused."""
+    params = SceneParams(min_visible=0.8, min_area=10)
+    shares = []
+    for seed in range(6):
+        painter = _ScenePainter(np.random.default_rng(seed), params, (120, 150))
+        for _ in range(14):
+            painter.add_object(45.0)
+        pairs = zip(painter.masks, painter.full_areas, strict=True)
+        shares += [mask.sum() / area for mask, area in pairs]
+    # of which a quarter may lie outside the image where nothing is hidden
+    assert 0.75 <= min(shares) < 0.9
+
+
+@pytest.mark.parametrize("squeeze", [0.5, 0.7, 1.0])
+def test_squeezing_an_outline_keeps_its_area(squeeze: float):
+    square = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]])
+    points = _stretch(square, squeeze, angle=0.3)
+    x, y = points.T
+    assert 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) == pytest.approx(4)
+    corner = _stretch(square, squeeze, angle=0.0)[2]
+    assert corner == pytest.approx([2 * squeeze**0.5, 2 / squeeze**0.5])
 
 
 def test_scenes_vary():

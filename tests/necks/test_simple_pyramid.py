@@ -21,6 +21,15 @@ def test_levels(height: int, width: int) -> None:
     assert all(p.grad is not None for p in neck.parameters())
 
 
+def test_what_every_level_is_made_of() -> None:
+    neck, x = SimpleFeaturePyramid(8, out_channels=4), torch.randn(2, 8, 5, 7)
+    levels = neck([x])
+    inputs = [neck.resize[0](x), neck.resize[1](x), x, F.max_pool2d(x, 2, ceil_mode=True)]
+    for conv, given, level in zip(neck.convs, inputs, levels[:4], strict=True):
+        torch.testing.assert_close(level, conv(given))
+    assert torch.equal(levels[4], levels[3][..., ::2, ::2]), "every second pixel, not the largest"
+
+
 def test_a_level_is_normed_over_channels_after_each_convolution() -> None:
     neck, x = SimpleFeaturePyramid(8, out_channels=4), torch.randn(2, 8, 5, 7)
     one, three = neck.convs[2][0].weight, neck.convs[2][2].weight
