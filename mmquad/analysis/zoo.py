@@ -36,7 +36,7 @@ def zoo_pages(root: str | Path) -> dict[Path, str]:
     """Markdown pages, one per collection, by the path its metafile gives as README.
 
     Raises:
-        ValueError: A model names a collection that its metafile has not.
+        ValueError: A model names a collection that its metafile does not have.
     """
     pages = {}
     for content in read_metafiles(root):

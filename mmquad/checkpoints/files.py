@@ -70,7 +70,7 @@ def read_checkpoint(
     if kind == "safetensors":
         try:
             return read_safetensors(path)
-        except Exception as error:  # types of numbers that torch has not, a disk that fails
+        except Exception as error:  # types of numbers that torch does not have, a disk that fails
             raise CheckpointFileError(f"{path} cannot be read: {error}") from error
     try:
         if trust:
@@ -88,12 +88,12 @@ def read_checkpoint(
                 f"{path} holds objects that are neither tensors nor plain containers: "
                 f"{', '.join(foreign[:6])}.\n"
                 "Opening them runs code that the file's author chose, with your rights: it can read"
-                ", change and send away all you can.\n"
+                ", change and send away whatever you can.\n"
                 "What to do: only if you trust where the file comes from, open it with trust=True "
                 "(tools/model_converters/convert_checkpoint.py --trust)."
             ) from error
         raise CheckpointFileError(
-            f"{path} is damaged or no file of torch.save: {type(error).__name__}: "
+            f"{path} is damaged or was not written by torch.save: {type(error).__name__}: "
             f"{str(error).splitlines()[0][:200] if str(error) else 'no details'}\n{_DAMAGED}"
         ) from error
     if not isinstance(content, Mapping):
@@ -136,7 +136,7 @@ def check_file(path: Path) -> FileKind:
     if not start.startswith(b"PK"):
         if path.suffix == ".safetensors":
             raise CheckpointFileError(
-                f"{path} is no safetensors file: it begins with {start[:12]!r}. {_DAMAGED}"
+                f"{path} is not a safetensors file: it begins with {start[:12]!r}. {_DAMAGED}"
             )
         return "other"
     try:

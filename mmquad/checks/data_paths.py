@@ -202,8 +202,8 @@ def check_checkpoints(cfg: Config, warn: Callable[[str], object], *, initial_wei
             kind = check_file(Path(checkpoint))
             if key == "load_from" and kind == "safetensors" and not _named_so(checkpoint):
                 raise CheckpointFileError(
-                    f"{checkpoint} is an intact safetensors file, but mmengine goes by the name: "
-                    f"call it {Path(checkpoint).with_suffix('.safetensors').name}."
+                    f"{checkpoint} is an intact safetensors file, but mmengine goes by file names: "
+                    f"rename it to {Path(checkpoint).with_suffix('.safetensors').name}."
                 )
         except CheckpointFileError as error:
             leave_out = "" if key == "load_from" else f", or train without: {key[:-11]}=None"

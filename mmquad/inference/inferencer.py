@@ -1,4 +1,4 @@
-"""Draws what a detector, segmenter or classifier finds in images, by its host's own inferencer."""
+"""Draws what a detector, segmentor or classifier finds in images, by its host's own inferencer."""
 
 import logging
 from collections import Counter
@@ -117,7 +117,7 @@ def _detector(cfg: Config, checkpoint: str, device: str | None) -> Any:
     return DetInferencer(cfg, checkpoint, device=device, show_progress=False)
 
 
-def _segmenter(cfg: Config, checkpoint: str, device: str | None) -> Any:
+def _segmentor(cfg: Config, checkpoint: str, device: str | None) -> Any:
     from mmseg.apis import MMSegInferencer
     from mmseg.registry import DATASETS
 
@@ -198,7 +198,7 @@ def _enlargement(picture: np.ndarray) -> float:
     return max(1.0, _LEAST_SIDE / max(picture.shape[:2]))
 
 
-_BUILDERS = {"mmdet": _detector, "mmseg": _segmenter, "mmpretrain": _classifier}
+_BUILDERS = {"mmdet": _detector, "mmseg": _segmentor, "mmpretrain": _classifier}
 _PREDICTORS = {
     "DetInferencer": _detect,
     "MMSegInferencer": _segment,

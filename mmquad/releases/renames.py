@@ -116,7 +116,7 @@ def shape_of(
     """Shape of the entry ``name``, which a model cannot be without.
 
     Raises:
-        CheckpointMismatchError: It is missing, or has not ``ndim`` axes of at least 1.
+        CheckpointMismatchError: It is missing, or does not have ``ndim`` axes of at least 1.
     """
     if name not in state_dict:
         raise CheckpointMismatchError(f"incomplete weights of {release}: {name} is missing")

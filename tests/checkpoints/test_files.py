@@ -48,8 +48,8 @@ def test_good_files_open(is_zip: bool, tmp_path: Path):
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.*git lfs pull"),
         (b'{"error": "quota"}', "a text .JSON. file"),
         (b"\x1f\x8b\x08", "a gzip archive.*unpack it first"),
-        (b"weights", "damaged or no file of torch.save"),
-        (bytes(1000), "damaged or no file of torch.save"),
+        (b"weights", "damaged or was not written by torch.save"),
+        (bytes(1000), "damaged or was not written by torch.save"),
     ],
     ids=["empty", "html", "html-bom", "xml", "lfs", "json", "gzip", "text", "zeros"],
 )
@@ -152,7 +152,7 @@ def test_runner_checkpoints_open_without_trust(path: Path):
 
 def test_a_plain_pickle_is_refused(path: Path):
     path.write_bytes(pickle.dumps({"a": 1}))
-    assert_refused(path, "damaged or no file of torch.save")
+    assert_refused(path, "damaged or was not written by torch.save")
 
 
 def test_sha256(path: Path):

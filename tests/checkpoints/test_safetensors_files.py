@@ -86,8 +86,8 @@ def with_dtype(content: bytes, dtype: bytes) -> bytes:
         (lambda c: with_dtype(c, b"F99 "), "damaged: .*F99"),
         (lambda c: b"\x30" + c[1:], "damaged: .*invalid JSON"),
         (lambda c: b"", r"is empty \(0 bytes\)"),
-        (lambda c: bytes(100), "is no safetensors file: it begins with"),
-        (lambda c: c[:5], "is no safetensors file"),
+        (lambda c: bytes(100), "is not a safetensors file: it begins with"),
+        (lambda c: c[:5], "is not a safetensors file"),
         (lambda c: b"<!DOCTYPE html>", "is an HTML page"),
         (lambda c: b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
     ],
@@ -170,7 +170,9 @@ def test_resuming_from_one_is_refused_with_the_way_to_begin(path: Path):
 def test_to_mmengine_the_name_matters(path: Path):
     check_checkpoints(Config({"load_from": str(path)}), pytest.fail, initial_weights=True)
     renamed = path.rename(path.with_name("weights.pth"))
-    with pytest.raises(SetupError, match=r"an intact safetensors file.*call it weights\.safetens"):
+    with pytest.raises(
+        SetupError, match=r"an intact safetensors file.*rename it to weights\.safetens"
+    ):
         check_checkpoints(Config({"load_from": str(renamed)}), pytest.fail, initial_weights=True)
     init_cfg = {"type": "Pretrained", "checkpoint": str(renamed)}
     check_checkpoints(Config({"model": {"init_cfg": init_cfg}}), pytest.fail, initial_weights=True)

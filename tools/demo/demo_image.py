@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw what a detector, segmenter or classifier finds in images.
+"""Draw what a detector, segmentor or classifier finds in images.
 
 python tools/demo/demo_image.py <config> <checkpoint> image.jpg --out-dir predictions
 python tools/demo/demo_image.py <config> <checkpoint> folder another.png --device cuda:0
