@@ -3,6 +3,7 @@
 #   PYTHON=    interpreter to build with (default: the first of python3.11, 3.12, 3.10, python3)
 #   TORCH=     another torch than the pinned one, e.g. TORCH=2.8.0
 #   FLAVOUR=   onedl (default: the maintained OpenMMLab forks) or openmmlab (the originals)
+#   OPS=       mmcv's operators: torchvision (default), or compiled (about 15 minutes)
 #   TASK=      of the demo: detection (default), segmentation or classification
 #   ARGS=      more arguments for the demo, pytest or a benchmark, e.g. ARGS="-k quad"
 #   WORKERS=   processes that share the tests, by file (default: one per core, at most 4); 0: none
@@ -10,6 +11,7 @@
 PYTHON  ?=
 TORCH   ?=
 FLAVOUR ?= onedl
+OPS     ?=
 ARGS    ?=
 TASK    ?=
 WORKERS ?= auto --maxprocesses 4
@@ -50,7 +52,7 @@ benchmodels: env  ## Time whole backbones, and what their time goes into
 	@"$(VENV)/bin/python" -m benchmarks.benchmark_backbone $(ARGS)
 
 env:  ## Create or update the environment
-	@$(SETUP) --flavour "$(FLAVOUR)" --python "$(PYTHON)" --torch "$(TORCH)"
+	@$(SETUP) --flavour "$(FLAVOUR)" --python "$(PYTHON)" --torch "$(TORCH)" --ops "$(OPS)"
 
 doctor: env  ## Print versions and what is wrong with them
 	@"$(VENV)/bin/python" -m mmquad.environment

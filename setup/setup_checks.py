@@ -126,7 +126,7 @@ def check_build_tools(
         raise SetupError(
             f"No C++ compiler: `{compiler}` is not on PATH, and mmcv has to be compiled.\n"
             "On Debian or Ubuntu: sudo apt install g++ (or set CXX= to your compiler). "
-            "Or give a ready mmcv wheel: PIP_FIND_LINKS=/folder/with/wheels make env"
+            "Or leave OPS=compiled out, or give a ready mmcv wheel: PIP_FIND_LINKS=/folder"
         )
     if not python.has_headers:
         raise SetupError(

@@ -32,6 +32,7 @@ from setup_checks import (
 )
 from setup_kernels import install_kernels, kernel_sources
 from setup_mmcv import find_torch, install_mmcv
+from setup_operators import CHOICES, check_choice, install_operators, operator_sources
 from setup_steps import Environment, elapsed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +87,12 @@ def digest(text: str) -> str:
 
 
 def wanted_stamp(
-    root: Path, flavour: str, python: str, torch: str, previous: dict[str, str] | None
+    root: Path,
+    flavour: str,
+    python: str,
+    torch: str,
+    operators: str,
+    previous: dict[str, str] | None,
 ) -> dict[str, str]:
     """The stamp of the environment that is asked for.
 
@@ -95,6 +101,7 @@ def wanted_stamp(
         flavour: `onedl` or `openmmlab`.
         python: The minor version asked for, or empty for whatever is there.
         torch: TORCH= as given, or empty: an environment made with TORCH= keeps its torch.
+        operators: OPS= as given, or empty for what is there, at first torchvision.
         previous: The stamp that is there.
     """
     constraints = (root / "requirements" / "constraints.txt").read_text()
@@ -111,6 +118,8 @@ def wanted_stamp(
         "constraints": digest(constraints),
         "project": digest(project_tables((root / "pyproject.toml").read_text())),
         "kernels": digest(kernel_sources(root)),
+        "operators": operators or previous.get("operators", CHOICES[0]),
+        "mmcv_ops": digest(operator_sources(root)),
     }
 
 
@@ -156,6 +165,8 @@ def plan(folder: Path, previous: dict[str, str] | None, wanted: dict[str, str]) 
         "constraints": "requirements/constraints.txt",
         "project": "pyproject.toml",
         "kernels": "kernels/",
+        "operators": "OPS",
+        "mmcv_ops": "mmcv_ops/",
     }
     if set(changed) <= set(files):
         names = " and ".join(files[key] for key in changed)
@@ -209,28 +220,32 @@ def build(
     env.step("build tools", [*install, *BUILD_PACKAGES])
     env.step(f"torch {wanted['torch']}, about 3 GB", [*install, "torch", "torchvision", "numpy"])
     torch = find_torch(env)
-    install_mmcv(env, torch, MMCV[flavour], pinned(constraints, MMCV[flavour]), interpreter)
+    mmcv = (MMCV[flavour], pinned(constraints, MMCV[flavour]))
+    if wanted["operators"] == "compiled":
+        install_mmcv(env, torch, *mmcv, interpreter)
+    else:
+        install_operators(env, torch, *mmcv)
     extras = f".[{flavour},dev]"
     env.step(f"mmquad{extras[1:]}", [*install, "--no-build-isolation", "-e", extras])
     install_kernels(env, torch, interpreter)
     env.step("check", [str(env.python), "-m", "mmquad.environment"])
 
 
-def set_up(root: Path, flavour: str, python: str, torch: str) -> None:
+def set_up(root: Path, flavour: str, python: str, torch: str, operators: str) -> None:
     """Bring the environment of `flavour` to what is asked for."""
     start = time.monotonic()
     folder = root / FOLDERS[flavour]
     interpreter = choose_interpreter(python) if python else None
     minor = interpreter.minor if interpreter else ""
     previous = read_stamp(folder)
-    if previous and previous == wanted_stamp(root, flavour, minor, torch, previous):
+    if previous and previous == wanted_stamp(root, flavour, minor, torch, operators, previous):
         return
     with locked(root, folder) as lock:
         previous = read_stamp(folder)
         interpreter = interpreter or choose_interpreter("")
         # An environment that is there keeps its Python unless PYTHON= asks for another.
         minor = minor or (previous or {}).get("python", interpreter.minor)
-        wanted = wanted_stamp(root, flavour, minor, torch, previous)
+        wanted = wanted_stamp(root, flavour, minor, torch, operators, previous)
         constraints_for((root / "requirements" / "constraints.txt").read_text(), wanted["torch"])
         action, reason = plan(folder, previous, wanted)
         if action == "nothing":
@@ -246,9 +261,8 @@ def set_up(root: Path, flavour: str, python: str, torch: str) -> None:
         else:
             interpreter = choose_interpreter(str(folder / "bin" / "python"))
             (folder / "stamp.json").unlink()
-        choices = "".join(
-            f" {name}={value}" for name, value in (("PYTHON", python), ("TORCH", torch)) if value
-        )
+        given = (("PYTHON", python), ("TORCH", torch), ("OPS", operators))
+        choices = "".join(f" {name}={value}" for name, value in given if value)
         env = Environment(folder, root, f"make env FLAVOUR={flavour}{choices}", lock)
         build(env, wanted, interpreter, scratch)
         write_stamp(folder, wanted)
@@ -271,6 +285,7 @@ def main() -> int:
     parser.add_argument("--flavour", default="onedl", help="onedl or openmmlab")
     parser.add_argument("--python", default="", help="interpreter to build with")
     parser.add_argument("--torch", default="", help="torch version, e.g. 2.8.0")
+    parser.add_argument("--ops", default="", help="torchvision or compiled: mmcv's operators")
     parser.add_argument("--clean", action="store_true", help="remove the environments")
     arguments = parser.parse_args()
     # An ended terminal session or `kill` must end the running pip too, as Ctrl-C does.
@@ -279,10 +294,11 @@ def main() -> int:
     try:
         if arguments.flavour not in FOLDERS:
             raise SetupError(f"FLAVOUR={arguments.flavour}: need one of {', '.join(FOLDERS)}.")
+        check_choice(arguments.ops)
         if arguments.clean:
             clean(ROOT)
         else:
-            set_up(ROOT, arguments.flavour, arguments.python, arguments.torch)
+            set_up(ROOT, arguments.flavour, arguments.python, arguments.torch, arguments.ops)
     except SetupError as error:
         print(f"\nSet-up stopped.\n{error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The part of `make env` that installs mmcv, whose operations have to fit the installed torch.
+"""The part of `make env OPS=compiled` that installs an mmcv whose operations fit the torch.
 
 Standard library only, and readable by Python 3.8: it runs before any environment exists.
 """

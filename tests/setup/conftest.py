@@ -17,7 +17,7 @@ def setup():
     """The set-up modules, imported as `python setup/setup_env.py` imports them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "setup"))
-        names = ("checks", "steps", "mmcv", "kernels", "env")
+        names = ("checks", "steps", "mmcv", "operators", "kernels", "env")
         yield SimpleNamespace(**{n: importlib.import_module(f"setup_{n}") for n in names})
 
 

@@ -22,6 +22,8 @@ def repository(tmp_path) -> Path:
     source = tmp_path / "kernels" / "csrc" / "scan.cpp"
     source.parent.mkdir(parents=True)
     source.write_text("int answer() { return 42; }")
+    (tmp_path / "mmcv_ops").mkdir()
+    (tmp_path / "mmcv_ops" / "boxes.py").write_text("BLOCK = 42")
     return tmp_path
 
 
@@ -30,15 +32,17 @@ def finished_environment(setup, repository: Path, torch: str = "") -> Path:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(sys.executable)
     (folder / "setup.log").touch()
-    stamp = setup.env.wanted_stamp(repository, "onedl", "3.11", torch, None)
+    stamp = setup.env.wanted_stamp(repository, "onedl", "3.11", torch, "", None)
     setup.env.write_stamp(folder, stamp)
     return folder
 
 
-def plan_again(setup, repository: Path, python: str = "", torch: str = "") -> tuple[str, str]:
+def plan_again(
+    setup, repository: Path, python: str = "", torch: str = "", operators: str = ""
+) -> tuple[str, str]:
     folder = repository / ".venv"
     previous = setup.env.read_stamp(folder)
-    wanted = setup.env.wanted_stamp(repository, "onedl", python, torch, previous)
+    wanted = setup.env.wanted_stamp(repository, "onedl", python, torch, operators, previous)
     return setup.env.plan(folder, previous, wanted)
 
 
@@ -82,21 +86,22 @@ def test_an_environment_of_somebody_else_is_not_touched(setup, repository):
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new"),
+    ("name", "old", "new", "told"),
     [
-        ("requirements/constraints.txt", "yapf==", "yapf==9"),
-        ("pyproject.toml", '"pytest"', '"pytest", "tomli"'),
-        ("kernels/csrc/scan.cpp", "42", "43"),
+        ("requirements/constraints.txt", "yapf==", "yapf==9", "requirements/constraints.txt"),
+        ("pyproject.toml", '"pytest"', '"pytest", "tomli"', "pyproject.toml"),
+        ("kernels/csrc/scan.cpp", "42", "43", "kernels/"),
+        ("mmcv_ops/boxes.py", "42", "43", "mmcv_ops/"),
     ],
 )
-def test_changed_pins_dependencies_and_kernels_update(setup, repository, name, old, new):
+def test_changed_pins_dependencies_and_sources_update(setup, repository, name, old, new, told):
     finished_environment(setup, repository)
     path = repository / name
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     action, reason = plan_again(setup, repository)
     assert action == "update"
-    assert f"{name.replace('csrc/scan.cpp', '')} changed" in reason
+    assert f"{told} changed" in reason
 
 
 def test_tool_settings_in_pyproject_do_not_matter(setup, repository):
@@ -125,6 +130,20 @@ def test_a_chosen_torch_is_kept_and_the_default_follows_the_constraints(setup, r
     assert plan_again(setup, repository)[0] == "rebuild"
 
 
+def test_other_operators_update_and_are_kept(setup, repository):
+    finished_environment(setup, repository)
+    assert plan_again(setup, repository, operators="torchvision")[0] == "nothing"
+    action, reason = plan_again(setup, repository, operators="compiled")
+    assert action == "update"
+    assert reason == "OPS changed: updating .venv"
+    folder = repository / ".venv"
+    previous = setup.env.read_stamp(folder)
+    wanted = setup.env.wanted_stamp(repository, "onedl", "", "", "compiled", previous)
+    setup.env.write_stamp(folder, wanted)
+    assert plan_again(setup, repository)[0] == "nothing"
+    assert plan_again(setup, repository, operators="torchvision")[0] == "update"
+
+
 def test_an_update_is_made_for_the_python_that_the_environment_has(
     setup, repository, interpreter, monkeypatch
 ):
@@ -143,7 +162,7 @@ def test_an_update_is_made_for_the_python_that_the_environment_has(
     monkeypatch.setattr(
         setup.env, "build", lambda env, wanted, python, scratch: built.append(python)
     )
-    setup.env.set_up(repository, "onedl", "", "")
+    setup.env.set_up(repository, "onedl", "", "", "")
     assert asked == ["", str(folder / "bin" / "python")]
     assert built[0].minor == "3.11"
 
@@ -169,7 +188,7 @@ def test_a_finished_environment_returns_without_starting_anything(
 ):
     finished_environment(setup, repository)
     monkeypatch.setattr(subprocess, "Popen", None)
-    setup.env.set_up(repository, "onedl", "", "")
+    setup.env.set_up(repository, "onedl", "", "", "")
     assert capsys.readouterr().out == ""
 
 
@@ -344,6 +363,14 @@ def test_make_refuses_an_unknown_flavour_and_forgets_other_python_settings(tmp_p
     )
     assert done.returncode == 2
     assert "FLAVOUR=other: need one of onedl, openmmlab" in done.stderr
+
+
+def test_make_refuses_unknown_operators():
+    done = subprocess.run(
+        ["make", "-C", str(ROOT), "env", "OPS=cuda"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "OPS=cuda: need one of torchvision, compiled." in done.stderr
 
 
 def test_the_stamp_is_readable(setup, repository):
