@@ -52,7 +52,7 @@ capability='import torch; print("%d.%d" % torch.cuda.get_device_capability())'
 step install env MMQUAD_WITH_CUDA=1 ${TORCH_CUDA_ARCH_LIST:+TORCH_CUDA_ARCH_LIST="$TORCH_CUDA_ARCH_LIST"} \
   "$PYTHON" -m pip install -v --no-build-isolation --no-deps --force-reinstall ./kernels
 step backends "$PYTHON" -m mmquad.info
-step tests "$PYTHON" -m pytest tests/ops tests/kernels
+step tests "$PYTHON" -m pytest tests/ops tests/kernels tests/mmcv_ops
 
 if [[ $dry_run ]] || command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck synccheck; do
