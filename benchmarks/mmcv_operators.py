@@ -135,14 +135,14 @@ def model_config(library: str, path: str) -> ConfigDict:
     return config
 
 
-def inputs(library: str) -> dict:
-    """Two images with what a model of the library learns from."""
+def inputs(library: str, masks: bool) -> dict:
+    """Two images with what a model of the library learns from; boxes with or without masks."""
     random = np.random.RandomState(0)
     images = [torch.from_numpy(random.randint(0, 256, (3, SIZE, SIZE), np.uint8)) for _ in "ab"]
     if library == "mmdet":
         from mmdet.testing import demo_mm_inputs
 
-        return demo_mm_inputs(2, [(3, SIZE, SIZE)] * 2, num_classes=80, with_mask=True)
+        return demo_mm_inputs(2, [(3, SIZE, SIZE)] * 2, num_classes=80, with_mask=masks)
     meta = {"img_shape": (SIZE, SIZE), "ori_shape": (SIZE, SIZE)}
     if library == "mmpretrain":
         from mmpretrain.structures import DataSample
@@ -158,6 +158,7 @@ def inputs(library: str) -> dict:
 def run(library: str, path: str) -> Outcome:
     """One training step and one prediction."""
     init_default_scope(library)
+    masks = "mask" in path
     torch.manual_seed(0)
     np.random.seed(0)
     model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(model_config(library, path))))
@@ -167,13 +168,13 @@ def run(library: str, path: str) -> Outcome:
     failure = ""
     try:
         with noted_calls(train):
-            data = model.data_preprocessor(inputs(library), training=True)
+            data = model.data_preprocessor(inputs(library, masks), training=True)
             total, values = model.parse_losses(model(**data, mode="loss"))
             total.backward()
         losses = {name: value.item() for name, value in values.items()}
         with noted_calls(test), torch.no_grad():
             model.eval()
-            model(**model.data_preprocessor(inputs(library), False), mode="predict")
+            model(**model.data_preprocessor(inputs(library, masks), False), mode="predict")
     except NotImplementedError as error:
         failure = str(error).split(";")[0]
     return Outcome(sorted(train), sorted(test), losses, failure)
@@ -213,9 +214,9 @@ def main() -> None:
             if name in others:
                 cells.append(f"{difference(outcome.losses, others[name]['losses']):.1e}")
             print(f"| {library} | {name} | {' | '.join(cells)} |", flush=True)
-    if arguments.out:
-        table = {name: outcome._asdict() for name, outcome in results.items()}
-        arguments.out.write_text(json.dumps(table, indent=1))
+            if arguments.out:
+                table = {name: outcome._asdict() for name, outcome in results.items()}
+                arguments.out.write_text(json.dumps(table, indent=1))
 
 
 if __name__ == "__main__":

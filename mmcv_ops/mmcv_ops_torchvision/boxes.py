@@ -169,7 +169,8 @@ def softnms(
     if method == NAIVE and iou_threshold <= 0:
         reach[:] = np.inf  # boxes that do not touch suppress each other as well
 
-    picked, final = [np.zeros(0, np.int64)], [start[:0]]
+    picked: list[Array] = [np.zeros(0, np.int64)]
+    final: list[Array] = [start[:0]]
     for group in _separate(corners[0], reach) if len(start) else []:
         indices, values = _thin_out(
             corners[:, group], reach[group], start[group], smallest, settings

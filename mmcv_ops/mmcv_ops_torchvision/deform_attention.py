@@ -99,8 +99,8 @@ def ms_deform_attn_backward(
     destinations = _levels(grad_value, value_spatial_shapes, value_level_start_index)
     sources = _levels(_wide(value), value_spatial_shapes, value_level_start_index)
     for (level, maps), (_, grad_maps) in zip(sources, destinations, strict=True):
-        inputs = (maps, locations[:, :, :, level], weights[:, :, :, level])
-        inputs = tuple(tensor.detach().requires_grad_() for tensor in inputs)
+        parts = (maps, locations[:, :, :, level], weights[:, :, :, level])
+        inputs = [part.detach().requires_grad_() for part in parts]
         with torch.enable_grad():
             result = _attend(*inputs)
         with varying_gradients("multi-scale deformable attention", value):

@@ -162,7 +162,7 @@ def test_soft_nms_keeps_one_box_however_low(served):
 
 def test_soft_nms_of_equal_scores_and_boxes_without_area(served):
     """Two empty boxes in one place overlap by 0 / 0, which counts as nothing."""
-    boxes = torch.tensor([[50.0, 50, 60, 60], [9, 9, 9, 9], [9, 9, 9, 9], [0, 0, 5, 5]])
+    boxes = torch.tensor([[50.0, 50, 60, 60], [9, 9, 9, 9], [9, 9, 9, 9], [0, 0, 12, 5]])
     for method in METHODS:
         dets, kept = soft_nms(boxes, torch.full((4,), 0.5), method=method)
         assert kept.tolist() == [0, 1, 2, 3]
