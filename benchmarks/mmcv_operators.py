@@ -129,6 +129,8 @@ def model_config(library: str, path: str) -> ConfigDict:
     folder = Path(sys.modules[library].__file__).parent / ".mim" / "configs"
     config = Config.fromfile(folder / path).model
     without_downloads(config)
+    if "num_queries" in config:
+        config.num_queries = 200  # small images have few tokens to choose them from
     for test in (config.get("test_cfg"), (config.get("test_cfg") or {}).get("rcnn")):
         if test and "score_thr" in test:
             test.score_thr = 0.0
@@ -192,7 +194,7 @@ def difference(losses: dict[str, float], others: dict[str, float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="models whose names contain this")
+    parser.add_argument("--only", default="", help="models, separated by commas")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     parser.add_argument("--against", type=Path, help="results of other operators")
     arguments = parser.parse_args()
@@ -205,7 +207,9 @@ def main() -> None:
         with contextlib.suppress(ImportError):
             __import__(f"{library}.models")
         for name, path in models.items():
-            if library not in sys.modules or arguments.only not in name:
+            if library not in sys.modules or (
+                arguments.only and name not in arguments.only.split(",")
+            ):
                 continue
             outcome = results[name] = run(library, path)
             cells = [", ".join(calls) or "none" for calls in (outcome.train, outcome.test)]
