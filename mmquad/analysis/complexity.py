@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import mmquad.scans  # noqa: F401  # defines the ops on tokens and tables, which have costs too
 from mmquad.ops.costs import COSTS, scan_handles
 
 __all__ = ["Complexity", "count_complexity", "scan_handles"]

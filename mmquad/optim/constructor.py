@@ -41,16 +41,13 @@ class StateSpaceOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ValueError: ``layer_decay_rate`` is out of range, or there is no learning rate to scale, or
             (when called) no backbone of this package to ask for depths.
 
-    Example:
-        >>> from mmengine.optim import build_optim_wrapper
-        >>> from mmquad.layers import SelectiveSSM
-        >>> cfg = dict(
-        ...     constructor="mmquad.StateSpaceOptimWrapperConstructor",
-        ...     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-        ... )
-        >>> wrapper = build_optim_wrapper(SelectiveSSM(8, 2, 1, directions=4), cfg)
-        >>> [group["weight_decay"] for group in wrapper.optimizer.param_groups]
-        [0.05, 0.05, 0.0, 0.0, 0.0]
+    Example, in a config::
+
+        optim_wrapper = dict(
+            constructor="mmquad.StateSpaceOptimWrapperConstructor",
+            optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05),
+            paramwise_cfg=dict(norm_decay_mult=0.0, layer_decay_rate=0.8),  # both optional
+        )
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
