@@ -34,6 +34,7 @@ from mmquad.errors import SetupError
 __all__ = ["Plan", "plan_test", "plan_training", "run_test", "run_training"]
 
 _STRICT_WEIGHTS = {"type": "mmquad.StrictWeightsHook"}
+_CLASS_CHECK = {"type": "mmquad.ClassCheckHook"}
 TASKS = {"mmdet": "det", "mmseg": "seg", "mmpretrain": "cls"}
 
 
@@ -254,6 +255,8 @@ def _finish(plan: Plan, splits: tuple[str, ...]) -> None:
                 plan.notes.append(f"{name}: num_workers=0, so persistent_workers is off.")
     if not torch.cuda.is_available():
         plan.notes += adapt_config_to_cpu(cfg)
+    if not any(hook.get("type") == _CLASS_CHECK["type"] for hook in cfg.get("custom_hooks") or []):
+        _add_hook(cfg, _CLASS_CHECK)
     check_checkpoints(cfg, warn, initial_weights="train" in splits)
     check_data(cfg, splits, warn)
     check_annotations(cfg, splits, warn)

@@ -26,6 +26,7 @@ val_evaluator = dict(type='CocoMetric', ann_file='data/train.json')
 test_evaluator = val_evaluator
 load_from = None
 """
+CLASS_CHECK = {"type": "mmquad.ClassCheckHook"}
 
 
 @pytest.fixture
@@ -95,6 +96,16 @@ def test_guesses_are_warnings_of_the_plan(config: str):
     assert plan_training(config).warnings == []
 
 
+def test_configs_without_the_class_check_get_it_once(config: str):
+    torch.save({}, "weights.pth")
+    ours = [CLASS_CHECK, {"type": "mmquad.EpochSeedHook"}]
+    for custom_hooks, expected in ((None, [CLASS_CHECK]), (ours, ours), (ours[1:], ours[::-1])):
+        options = {"custom_hooks": custom_hooks}
+        assert plan_training(config, cfg_options=options).cfg.custom_hooks == expected
+        tested = plan_test(config, "weights.pth", cfg_options=options).cfg.custom_hooks
+        assert tested.count(CLASS_CHECK) == 1
+
+
 def test_without_checks_nothing_is_looked_at(config: str, monkeypatch):
     Path("data/train.json").unlink()
     torch.save({}, "weights.pth")
@@ -153,7 +164,7 @@ def test_resume_without_a_checkpoint_starts_and_says_so(config: str):
     plan = plan_training(config, resume="auto", cfg_options={"load_from": "pretrained.pth"})
     assert plan.cfg.load_from == "pretrained.pth"
     hook = {"type": "mmquad.StrictWeightsHook", "backbone_only": True}
-    assert plan.cfg.custom_hooks == [hook]
+    assert plan.cfg.custom_hooks == [hook, CLASS_CHECK]
 
 
 def test_resume_finds_the_latest_checkpoint_of_a_moved_work_dir(config: str):
@@ -169,7 +180,7 @@ def test_resume_finds_the_latest_checkpoint_of_a_moved_work_dir(config: str):
     asked = plan_training(config, cfg_options={"resume": True}).cfg
     assert (asked.resume, asked.load_from) == (True, plan.cfg.load_from)
     hook = {"type": "mmquad.StrictWeightsHook", "backbone_only": False}
-    assert plan.cfg.custom_hooks == [hook]
+    assert plan.cfg.custom_hooks == [hook, CLASS_CHECK]
 
 
 def test_starting_anew_over_an_earlier_training_is_said(config: str):
