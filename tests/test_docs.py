@@ -127,7 +127,7 @@ def test_commands_have_their_tools_and_options(page: Path) -> None:
             files = words[1 : words.index("-k")] if "-k" in words else words[1:]
             assert all((ROOT / word).exists() for word in files), words
         else:
-            assert words[0] in ("pip", "cp", "cd", "git", "--cfg-options"), words
+            assert words[0] in ("pip", "cp", "cd", "git", "ruff", "--cfg-options"), words
 
 
 @each_page
