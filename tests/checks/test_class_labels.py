@@ -197,6 +197,10 @@ def test_folders_are_numbered_by_their_names(tmp_path: Path):
     (problem,) = found(CustomDataset(**folders, metainfo={"classes": ("dog", "cat")}))
     assert problem.check == "labels"
     assert "label 0: 'cat' here, 'dog'" in problem.message
+    # a part of a concatenation has folders of its own, and maybe names of its own
+    part = SimpleNamespace(metainfo={"classes": ("dog", "cat")}, folder_to_idx={"cat": 0, "dog": 1})
+    whole = SimpleNamespace(metainfo={"classes": ("x", "y")}, datasets=[part])
+    assert [problem.check for problem in found(whole)] == ["class-names", "labels"]
     # a split that lacks a folder: all after it move
     train, val = CustomDataset(**folders), CustomDataset(**folders)
     val._metainfo["classes"] = ("dog",)
