@@ -52,6 +52,11 @@ def test_overlapping_patches(size: int, patches: int) -> None:
     assert PatchEmbed(3, 4, 16, 8)(torch.zeros(1, 3, size, 16)).shape == (1, patches, 1, 4)
 
 
+@pytest.mark.parametrize(("size", "patches"), [(7, 1), (8, 2), (11, 2), (12, 3), (15, 3), (3, 1)])
+def test_patches_whose_side_is_no_multiple_of_their_distance(size: int, patches: int) -> None:
+    assert PatchEmbed(3, 4, 7, 4)(torch.zeros(1, 3, 7, size)).shape == (1, 1, patches, 4)
+
+
 def test_covering_patches_add_zeros_below_and_to_the_right() -> None:
     embed, image = PatchEmbed(3, 8, 4), torch.randn(1, 3, 6, 4)
     expected = F.conv2d(F.pad(image, (0, 0, 0, 2)), embed.conv.weight, embed.conv.bias, stride=4)
