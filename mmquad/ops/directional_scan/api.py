@@ -101,7 +101,9 @@ def directional_scan(
     looked_at = {"x": x, "z": z, "dt_weight": dt_weight, "A": A, "order": order, "merge": merge}
     name = BACKENDS.select(backend, **looked_at, initial_state=initial_state)
     differentiable = (x, *tensors.values(), weight, initial_state)
-    save_states = torch.is_grad_enabled() and wants_gradient(*differentiable)
+    # A trace is checked by another one without gradients: both must save the same.
+    recording = torch.is_grad_enabled() or torch.jit.is_tracing()
+    save_states = recording and wants_gradient(*differentiable)
     inputs = (x, z, dt_weight, dt_bias, A, D_skip, order, inverse, window, weight)
     options = (merge, name, save_states, initial_state, out_dtype)
     return run_directional_scan(*inputs, *options)[0]

@@ -5,6 +5,7 @@ float64 for float64 tokens and in float32 for anything narrower. New arguments c
 default: files of exported programs call the op as it was.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -26,17 +27,26 @@ def _backend(name: str) -> DirectionalBackend:
     return backend
 
 
+def _states_shape(
+    x: Tensor, dt_weight: Tensor, A: Tensor, order: Tensor, backend: str
+) -> tuple[int, ...]:
+    """``[B, K, chunks, N, D]``, without chunks for a backend that saves none."""
+    sizes = sizes_of(x, dt_weight, A, order)
+    chunk = _backend(backend).chunk_of(sizes.positions)
+    chunks = -(-sizes.positions // chunk) if chunk else 0
+    return sizes.batch, sizes.directions, chunks, sizes.states, sizes.channels
+
+
 def _saved_states(
     x: Tensor, dt_weight: Tensor, A: Tensor, order: Tensor, backend: str, save_states: bool
 ) -> Tensor:
-    sizes = sizes_of(x, dt_weight, A, order)
-    chunk = _backend(backend).chunk_of(sizes.positions)
-    dtype = accumulation_dtype(x)
-    if not save_states or chunk == 0:
-        return x.new_empty(0, dtype=dtype)
-    chunks = -(-sizes.positions // chunk)
-    shape = (sizes.batch, sizes.directions, chunks, sizes.states, sizes.channels)
-    return x.new_empty(shape, dtype=dtype)
+    """Memory for the states, flat: a compiled graph would be tied to there being one chunk."""
+    shape = _states_shape(x, dt_weight, A, order, backend)
+    return x.new_empty(math.prod(shape) if save_states else 0, dtype=accumulation_dtype(x))
+
+
+def _in_shape(states: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return states.view(shape) if states.numel() == math.prod(shape) else states
 
 
 def _output_shape(x: Tensor, order: Tensor, merge: bool) -> tuple[int, ...]:
@@ -78,10 +88,11 @@ def directional_scan_op(
         suggest_native()
     tables = narrow_tables(order, inverse, window, weight)
     states = _saved_states(x, dt_weight, A, order, backend, save_states)
+    chunks = _in_shape(states, _states_shape(x, dt_weight, A, order, backend))
     with torch.autocast(x.device.type, enabled=False):
         inputs = _widened(backend, x, z, dt_weight, dt_bias, A, D_skip)
         entering = _given(x, initial_state)
-        y = _backend(backend).forward(*inputs, tables, merge, states, *entering)
+        y = _backend(backend).forward(*inputs, tables, merge, chunks, *entering)
         return y.to(out_dtype or y.dtype), states
 
 
@@ -130,11 +141,12 @@ def directional_scan_backward_op(
     The last two are empty for inputs not given.
     """
     tables = narrow_tables(order, inverse, window, weight)
+    chunks = _in_shape(states, _states_shape(x, dt_weight, A, order, backend))
     with torch.autocast(x.device.type, enabled=False):
         inputs = _widened(backend, x, z, dt_weight, dt_bias, A, D_skip)
         upstream = dy.to(accumulation_dtype(x)).contiguous()
         gradients = _backend(backend).backward(
-            upstream, *inputs, tables, merge, states, *_given(x, initial_state)
+            upstream, *inputs, tables, merge, chunks, *_given(x, initial_state)
         )
         templates = (x, z, dt_weight, dt_bias, A, D_skip, weight, initial_state)
         return tuple(  # type: ignore[return-value]
