@@ -81,7 +81,7 @@ def triton_backward(
         inputs = (x, z, dt_weight, dt_bias, A, D_skip)
         nothing = [torch.zeros_like(each, dtype=torch.float32) for each in inputs]
         dweight = None if tables.weight is None else torch.zeros_like(tables.weight)
-        return Gradients._make([*nothing, dweight])
+        return Gradients._make([*nothing, dweight, None])
     dx = torch.empty_like(x, dtype=torch.float32)
     # One direction's gradients of the raw steps, used up before the next direction writes its own.
     dstep = torch.empty_like(dx)
