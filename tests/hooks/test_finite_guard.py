@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmquad.hooks import finite_guard
-from mmquad.hooks.finite_guard import FiniteGuardHook, NonFiniteError, _largest, _zero_where
+from mmquad.hooks.finite_guard import (
+    FiniteGuardHook,
+    NonFiniteError,
+    _gradients,
+    _largest,
+    _zero_where,
+)
 
 BAD_ITERATION = 2  # of 0..3
 GUARD = {"type": "mmquad.FiniteGuardHook"}
@@ -254,19 +260,36 @@ def test_checkpoints_between_two_readings_are_good(tmp_path: Path):
 
 def test_all_processes_read_before_the_first_saves(tmp_path: Path, monkeypatch):
     """Only the first process of several calls the hooks of a checkpoint."""
-    monkeypatch.setattr(Runner, "save_checkpoint", lambda *args, **kwargs: None)
-    for by_epoch, seen in ((False, 3), (True, 4)):
-        weights = Weights()
-        checkpoint = {"type": "CheckpointHook", "by_epoch": by_epoch, "interval": 1}
+    saved: list[int] = []
+    monkeypatch.setattr(
+        Runner, "save_checkpoint", lambda runner, *_, **__: saved.append(runner.iter)
+    )
+    for by_epoch, interval, expected in ((False, 1, [0, 1]), (False, 100, []), (True, 1, [])):
+        saved.clear()
+        checkpoint = {"type": "CheckpointHook", "by_epoch": by_epoch, "interval": interval}
         with pytest.raises(NonFiniteError, match="At iteration 3"):
             run(
-                tmp_path / str(by_epoch),
+                tmp_path / f"{by_epoch}_{interval}",
                 Chain(Root()),
                 guard={"interval": 10},
-                epochs=2,
-                default_hooks={"weights": weights, "checkpoint": checkpoint},
+                epochs=2 if by_epoch else 1,
+                default_hooks={"checkpoint": checkpoint},
             )
-        assert len(weights.seen) == seen
+        assert saved == expected
+
+
+def test_nothing_spoilt_is_validated(tmp_path: Path):
+    with pytest.raises(NonFiniteError, match="At iteration 3"):
+        run(tmp_path, Chain(Root()), guard={"interval": 10}, default_hooks={"val": Validates()})
+
+
+class Validates(Hook):
+    """Begins a validation in the bad iteration."""
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        if runner.iter == BAD_ITERATION + 1:
+            runner.call_hook("before_val")
+            pytest.fail("validated")
 
 
 class Events(TorchDispatchMode):
@@ -499,6 +522,43 @@ def test_several_optimizers(tmp_path: Path, breaking, whole: bool):
     assert finite(model.state_dict())
 
 
+class Parts(Chain):
+    """A loss of several numbers, of which mmengine takes the mean: the last is not finite."""
+
+    def forward(self, inputs: Tensor, mode: str = "tensor") -> dict[str, Tensor | list[Tensor]]:
+        x = self.last(self.first(inputs)).mean()
+        bad = torch.where(inputs.max() > 50, torch.nan, 0.0)
+        return {"loss_a": x, "loss_b": [x, torch.stack([x.detach(), bad])]}
+
+
+def test_losses_of_several_numbers(tmp_path: Path):
+    with pytest.raises(NonFiniteError, match=r"At iteration 3, loss_b is not finite\."):
+        run(tmp_path, Parts(nn.Identity()), optim_wrapper=SGD)
+
+
+def test_gradients_of_every_kind():
+    def parameter(value: Tensor, grad: Tensor | None) -> nn.Parameter:
+        made = nn.Parameter(value)
+        made.grad = grad
+        return made
+
+    sparse = torch.sparse_coo_tensor([[1]], [[torch.nan, 1.0]], (3, 2))
+    parameters = [
+        parameter(torch.zeros(2), torch.ones(2)),
+        parameter(torch.zeros(2), None),
+        parameter(torch.zeros(0, 3), torch.zeros(0, 3)),
+        parameter(torch.zeros(2, dtype=torch.complex64), torch.tensor([1j, torch.inf])),
+        parameter(torch.zeros(3, 2), sparse),
+    ]
+    pairs = _gradients(torch.optim.SGD(parameters, lr=0.1))
+    assert [found is parameters[i] for (found, _), i in zip(pairs, (0, 3, 4), strict=True)]
+    grads = [grad for _, grad in pairs]
+    assert [value.isfinite().item() for value in _largest(grads)] == [True, False, False]
+    _zero_where(torch.tensor(True), grads)
+    assert parameters[3].grad.abs().sum() == 0
+    assert parameters[4].grad.to_dense().abs().sum() == 0
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_the_largest_value_is_that_of_the_norms_that_gpus_take(dtype: torch.dtype):
     rows = [[1.0, -3.0], [2.0, 0.5], [torch.nan, 1.0], [-torch.inf, 1.0], [-torch.inf, torch.inf]]
@@ -506,6 +566,21 @@ def test_the_largest_value_is_that_of_the_norms_that_gpus_take(dtype: torch.dtyp
     expected = torch._foreach_norm(tensors, float("inf"))
     for found, value in zip(_largest(tensors), expected, strict=True):
         torch.testing.assert_close(found, value, rtol=0, atol=0, equal_nan=True)
+
+
+def test_several_optimizers_that_accumulate(tmp_path: Path):
+    """The batch is named that brought the gradient, of the second optimizer."""
+    model = Adversaries(Root(), whole=True)
+    parts = {"one": model.one, "two": model.two}
+    wrappers = {
+        name: OptimWrapper(torch.optim.SGD(part.parameters(), lr=0.01), accumulative_counts=4)
+        for name, part in parts.items()
+    }
+    with pytest.raises(
+        NonFiniteError, match=r"At iteration 3, .*output of two\.dropout is the first"
+    ):
+        run(tmp_path, model, optim_wrapper=OptimWrapperDict(**wrappers))
+    assert saved_by(tmp_path)["args"][0].max() == 100
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
