@@ -131,6 +131,8 @@ def model_config(library: str, path: str) -> ConfigDict:
     without_downloads(config)
     if "num_queries" in config:
         config.num_queries = 200  # small images have few tokens to choose them from
+    # Mask2Former's would pad every image to 1024 x 1024.
+    config.get("data_preprocessor", {}).pop("batch_augments", None)
     for test in (config.get("test_cfg"), (config.get("test_cfg") or {}).get("rcnn")):
         if test and "score_thr" in test:
             test.score_thr = 0.0
