@@ -87,6 +87,7 @@ CUT = {
     "a.png": PNG[:-13],
     "half.png": PNG[: len(PNG) // 2],
     "a.webp": encoded("WEBP")[:-20],
+    "end.webp": encoded("WEBP")[:-4],
     "a.bmp": encoded("BMP")[:-20],
     "a.tif": encoded("TIFF")[:-20],
     "a.ppm": encoded("PPM")[:-20],
@@ -99,6 +100,15 @@ def test_cut_off(tmp_path: Path, name: str, decode: bool):
     path = tmp_path / name
     path.write_bytes(CUT[name])
     assert image_problem(path, decode=decode) == f"cut off after {len(CUT[name]):,} bytes"
+
+
+def test_a_jpeg_ends_at_its_marker_not_at_one_like_it():
+    """With restarts in its coded data, and a thumbnail in its header."""
+    restarts = cv2.imencode(".jpg", PIXELS, [cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[1].tobytes()
+    assert b"\xff\xd0" in restarts
+    for content in (JPEG, restarts, with_thumbnail(), GOOD["progressive.JPG"]):
+        assert damaged_images._jpeg_ends(content + VIDEO)
+        assert not damaged_images._jpeg_ends(content[:-2])
 
 
 def test_decoders_that_fill_what_is_missing_with_grey_do_not_hide_it(tmp_path: Path, monkeypatch):
@@ -119,6 +129,7 @@ def test_decoders_that_fill_what_is_missing_with_grey_do_not_hide_it(tmp_path: P
         ("a.png", b'{"error": "quota"}', "no image but text"),
         ("a.jpg", b"version https://git-lfs.github.com/spec/v1", "no image but text"),
         ("a.bmp", b"random bytes of something", "cannot be decoded .* beginning with b'random b'"),
+        ("a.png", PNG.replace(b"IHDR", b"IHDX"), "cannot be decoded"),
         # whole, but its tables are gone
         ("a.jpg", JPEG.replace(b"\xff\xdb", b"\xff\xfe"), "cannot be decoded"),
         ("a.jpg", JPEG.replace(b"\xff\xdb", b"\xff\xfe") + VIDEO, "cannot be decoded"),

@@ -107,6 +107,29 @@ def test_a_finite_run_goes_through_and_leaves_no_hooks(tmp_path: Path):
     assert not model._forward_pre_hooks
 
 
+def test_batches_are_let_go(tmp_path: Path):
+    runner = run(tmp_path, Chain(nn.Identity()), poison=1.0)
+    (guard,) = [hook for hook in runner.hooks if isinstance(hook, FiniteGuardHook)]
+    assert guard._calls == guard._checks == []
+
+
+class Unlucky(nn.Module):
+    """Infinite for one random number: the first that it draws in the bad iteration."""
+
+    number = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        drawn = torch.rand(())
+        if self.number is None and not x.all():
+            self.number = drawn
+        return x + 1 / (drawn != self.number).float() if self.number is not None else x
+
+
+def test_the_batch_is_run_again_with_the_same_random_numbers(tmp_path: Path):
+    with pytest.raises(NonFiniteError, match="output that is not finite is that of breaking"):
+        run(tmp_path, Chain(Unlucky()))
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_loss_that_is_not_finite(tmp_path: Path, compiled: bool):
     options = {"cfg": {"compile": {"backend": "eager"}}} if compiled else {}
