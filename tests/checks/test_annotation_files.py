@@ -41,6 +41,7 @@ LINES = '{"filename": "1.jpg"}\n{"filename": "2.jpg"}\n'
         ("a.json", LINES.encode(), None),
         ("a.jsonl", LINES.encode(), None),
         ("a.jsonl", LINES.encode()[:22], None),
+        ("a.jsonl", (LINES + "\n" + LINES).encode(), None),  # an empty line
         ("a.xml", b"<annotation></annotation>", None),
         ("a.txt", b"{ a list that begins so", None),
         ("a.pkl", b"\x80\x04", None),
