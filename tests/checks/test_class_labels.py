@@ -151,6 +151,23 @@ def test_metrics_without_a_file_and_of_lvis(tmp_path: Path):
     assert "e.ann_file" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("names", "classes", "check"),
+    [
+        ("ab", "ab", None),
+        ("abx", "ab", "labels"),  # a label that is no class
+        ("xy", "ab", "class-names"),  # maybe other names of the same classes
+        ("cc", "cc", None),  # two of one name on both sides
+        ("cca", "ca", "labels"),
+    ],
+)
+def test_lvis_takes_all_categories(names: str, classes: str, check: str | None):
+    categories = [{"id": i, "name": name} for i, name in enumerate(names)]
+    api = SimpleNamespace(dataset={"categories": categories})
+    problems = list(check_metric(SimpleNamespace(_lvis_api=api), tuple(classes), "e"))
+    assert [problem.check for problem in problems] == [check] * bool(check)
+
+
 def test_parts_of_a_concatenation(tmp_path: Path):
     from mmdet.datasets import ConcatDataset
 
