@@ -90,10 +90,13 @@ class Recorder:
         self.lowered: list[Counter] = []
 
     def __call__(self, module: torch.fx.GraphModule, inputs: list) -> Callable:
-        self.traced.append(names(module.graph))
-        if not self.lower:
-            return module
+        traced = names(module.graph)  # now: lowering changes the graph
+        run = self._lowered(module, inputs) if self.lower else module
+        # Last: an attempt to lower may end in a second trace of the same call.
+        self.traced.append(traced)
+        return run
 
+    def _lowered(self, module: torch.fx.GraphModule, inputs: list) -> Callable:
         def keep(lowered: torch.fx.GraphModule, _: list) -> Callable:
             self.lowered.append(names(lowered.graph))
             return make_boxed_func(lowered.forward)
