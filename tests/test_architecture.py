@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,3 +201,9 @@ def test_public_ops_have_an_example() -> None:
     without = [name for name, thing in public_functions() if ">>>" not in (thing.__doc__ or "")]
     # Abstract, and used only through a backbone's or mixer's example.
     assert set(without) <= {"scans.FixedScan", "scans.QuadScan", "scans.Scan"}
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by their bare names, and refuses the second."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, number in names.items() if number > 1] == []
