@@ -8,6 +8,8 @@ import pytest
 from mmquad.engine.command_line import add_run_options, run_tool
 from mmquad.errors import OneProcessError, SetupError
 
+WARNINGS = ["what may be wrong"]
+
 
 @pytest.fixture
 def parser(monkeypatch) -> argparse.ArgumentParser:
@@ -21,7 +23,11 @@ def parser(monkeypatch) -> argparse.ArgumentParser:
 def call(parser: argparse.ArgumentParser, monkeypatch, *words: str, run=lambda plan: None) -> dict:
     monkeypatch.setattr("sys.argv", ["train.py", *words])
     planned = {}
-    run_tool(parser, lambda **args: planned.update(args) or SimpleNamespace(**args), run)
+    run_tool(
+        parser,
+        lambda **args: planned.update(args) or SimpleNamespace(**args, warnings=WARNINGS),
+        run,
+    )
     return planned
 
 
@@ -38,11 +44,13 @@ def test_an_option_without_a_value(parser, monkeypatch, capsys):
     assert "--cfg-options takes KEY=VALUE, got 'a.b'" in capsys.readouterr().err
 
 
-def test_a_check_does_not_run(parser, monkeypatch):
+def test_a_check_shows_its_warnings_and_does_not_run(parser, monkeypatch, caplog):
     ran = []
     call(parser, monkeypatch, "config.py", run=ran.append)
+    assert caplog.messages == []  # the run shows them itself
     call(parser, monkeypatch, "config.py", "--check", run=ran.append)
     assert len(ran) == 1
+    assert caplog.messages == WARNINGS
 
 
 @pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"])
