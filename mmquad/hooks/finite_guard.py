@@ -56,7 +56,7 @@ class FiniteGuardHook(Hook):
     where mmengine reads the losses for its log, and before anything is validated or saved. So
 
     * a checkpoint never holds weights, averages or states of an optimizer that were reached through
-      such a value;
+      such a gradient;
     * weights stay finite. Until the error is raised they move by momentum and weight decay alone,
       once with ``interval=1``.
 
@@ -64,7 +64,9 @@ class FiniteGuardHook(Hook):
     first whose output is not finite though its inputs are is named (for gradients, the first in the
     backward pass that receives one).
 
-    Each process looks at its own losses and at the gradients, which all have in common.
+    Each process looks at its own losses and at the gradients, which all have in common. Of a loss
+    that is infinite while all gradients are finite (an infinite constant) only its own process
+    knows: it raises, and the others have made that step.
 
     Loss scaling (fp16) overflows on purpose: the scaler skips such steps, and so does this.
 
