@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from functorch.compile import aot_module_simplified, make_boxed_func
-from test_modes import FAMILIES, cotangents, each_family
+from test_modes import FAMILIES, cotangents, distance, each_family
 from torch import Tensor, nn
 
 from mmquad.export import check_program, export_program
+from mmquad.layers.window_selector import WindowSelector
 from mmquad.scans import library
 from mmquad.scans.cache import TableCache
 
@@ -142,17 +143,24 @@ def test_a_second_size_makes_the_last_graph() -> None:
 
 
 @pytest.mark.slow
-def test_compile_with_inductor_leaves_the_tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_with_inductor_leaves_the_tables_alone() -> None:
     """The default backend, which writes results into memory that it no longer needs."""
-    model = small("quadmamba-released").train()
+    model = small("quadmamba-released")
+    with torch.no_grad():
+        for selector in [m for m in model.modules() if isinstance(m, WindowSelector)]:
+            # Scores of fresh weights differ by a few units of rounding, which would choose.
+            for parameter in selector.head.parameters():
+                parameter.mul_(30)
     (image,) = images((33, 40))
     compiled = torch.compile(model, fullgraph=True)
-    # Choices of windows are drawn while training: evaluation in every respect but this.
-    for module in model.modules():
-        module.training = False
     for _ in range(2):
         mine = outputs_and_gradients(compiled, model, image)
-        assert_close(mine, outputs_and_gradients(model, model, image))
+        theirs = outputs_and_gradients(model, model, image)
+        maps = len(model.out_indices)
+        assert_close(mine[:maps], theirs[:maps])
+        # Together: those of scores nearly cancel, and inductor adds up in another order.
+        gradients = [torch.cat([g.flatten() for g in each[maps:]]) for each in (mine, theirs)]
+        assert distance(*gradients) < 1e-5
     for key, entry in library.table_cache._entries.items():
         assert all(map(torch.equal, entry.tables, key.scan.build(key.height, key.width)))
 
