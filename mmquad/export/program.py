@@ -47,7 +47,7 @@ def export_program(
             "expected a model in eval mode, got one in training mode: call model.eval()"
         )
     with torch.no_grad():  # a graph that keeps no states for a gradient
-        with constant_tables():
+        with constant_tables(torch.int32 if keep_scan_ops else torch.int64):
             program = torch.export.export(_ImageToTuple(model).eval(), (image,), strict=False)
         return program if keep_scan_ops else _decompose(program)
 

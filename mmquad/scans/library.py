@@ -6,6 +6,7 @@ tell one from another in a graph, or in a file of one that another process loads
 
 import ast
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmquad.scans.cache import table_cache
+from mmquad.scans.cache import apart, table_cache
 
 if TYPE_CHECKING:
     from mmquad.scans.base import Scan
@@ -32,30 +33,41 @@ def find_tables(scan: "Scan", height: int, width: int, device: torch.device) -> 
     Raises:
         RuntimeError: See :meth:`mmquad.scans.cache.TableCache.lookup`.
     """
-    if _in_a_graph():
+    if torch.compiler.is_compiling():
+        constants = getattr(_state, "constants", None)
+        if constants is not None and not torch.compiler.is_dynamo_compiling():
+            return constants(scan, height, width, device)
+        return scan.pack(scan_tables_op(describe(scan), height, width, device))
+    if type(torch.empty(0)) is not Tensor:  # fake tensors
         return scan.pack(scan_tables_op(describe(scan), height, width, device))
     if torch.jit.is_tracing():
         height, width = int(height), int(width)  # tensors there
     return table_cache.lookup(scan, height, width, device)
 
 
-def _in_a_graph() -> bool:
-    if torch.compiler.is_compiling():
-        return torch.compiler.is_dynamo_compiling() or not getattr(_state, "constant", False)
-    return type(torch.empty(0)) is not Tensor  # fake tensors
-
-
 @contextlib.contextmanager
-def constant_tables() -> Iterator[None]:
+def constant_tables(index: torch.dtype) -> Iterator[None]:
     """In here, ``torch.export`` (not strict, sizes fixed) takes the tables into its graph as data.
 
     Such a graph needs no op of this package to have them.
+
+    Args:
+        index: Dtype of tokens, positions and windows: other runtimes index by int64 alone.
     """
-    _state.constant = True
+
+    @functools.cache  # layers of a graph share their constants
+    def constants(scan: "Scan", height: int, width: int, device: torch.device) -> Any:
+        def build() -> list[Tensor]:
+            tables = [table.to(device) for table in scan.build(height, width)]
+            return [t.to(index) if t.dtype == torch.int32 else t for t in tables]
+
+        return scan.pack(apart(build))
+
+    _state.constants = constants
     try:
         yield
     finally:
-        _state.constant = False
+        _state.constants = None
 
 
 def describe(scan: "Scan") -> str:

@@ -136,10 +136,13 @@ def test_a_graph_for_one_size_may_hold_its_tables_as_data(scan: FixedScan | Quad
     x = torch.randn(2, 8, 9, 3)
     for constant in (True, False):
         if constant:
-            with constant_tables():
+            with constant_tables(torch.int64):
                 program = torch.export.export(Roundtrip(scan), (x,), strict=False)
         else:
             program = torch.export.export(Roundtrip(scan), (x,), strict=False)
         looked_up = any("scan_tables" in str(node.target) for node in program.graph.nodes)
         assert looked_up != constant
+        held = {value.dtype for value in program.constants.values()}
+        assert (torch.int64 in held) == constant
+        assert torch.int32 not in held
         torch.testing.assert_close(program.module()(x), there_and_back(scan, x))
