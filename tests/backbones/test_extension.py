@@ -142,7 +142,7 @@ def test_the_example_of_the_page() -> None:
     names: dict = {}
     try:
         exec(code, names)
-        model = MODELS.build({"type": "MyMamba", "arch": PYRAMID})
+        model = MODELS.build({"type": "mmquad.MyMamba", "arch": PYRAMID})
     finally:
         MODELS.module_dict.pop("MyMamba", None)
     for block in (m for m in model.modules() if isinstance(m, MixerBlock)):
