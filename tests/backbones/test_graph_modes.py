@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from cotangents import random_cotangents
 from functorch.compile import aot_module_simplified, make_boxed_func
-from test_modes import FAMILIES, cotangents, distance, each_family
+from test_modes import FAMILIES, distance, each_family
 from torch import Tensor, nn
 
 from mmquad.export import check_program, export_program
@@ -62,7 +63,7 @@ def outputs_and_gradients(run: Callable, model: nn.Module, image: Tensor) -> lis
     image = image.clone().requires_grad_()
     model.zero_grad()
     maps = run(image)
-    torch.autograd.backward(maps, cotangents(maps))
+    torch.autograd.backward(maps, random_cotangents(maps))
     return [*maps, image.grad, *(p.grad for p in model.parameters())]
 
 

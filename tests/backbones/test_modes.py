@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from cotangents import random_cotangents
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -62,15 +63,10 @@ def image(batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, 33, 40, generator=torch.Generator().manual_seed(1))
 
 
-def cotangents(maps: tuple[Tensor, ...]) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    return [torch.randn(y.shape, generator=generator).to(y.dtype) for y in maps]
-
-
 def gradients(model: nn.Module, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     model.zero_grad()
     maps = model(x)
-    torch.autograd.backward(maps, cotangents(maps))
+    torch.autograd.backward(maps, random_cotangents(maps))
     return maps, {name: p.grad for name, p in model.named_parameters()}
 
 
@@ -348,7 +344,7 @@ def test_torch_func(family: str) -> None:
     """``functional_call``, ``grad`` and ``vmap``: gradients per sample equal those one by one."""
     model, images = build(family).double(), image().double()
     parameters = dict(model.named_parameters())
-    upstream = [y[0] for y in cotangents(model(images[:1]))]
+    upstream = [y[0] for y in random_cotangents(model(images[:1]))]
 
     def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
         maps = torch.func.functional_call(model, parameters, (image[None],))
@@ -381,7 +377,7 @@ def test_second_derivatives_are_refused(family: str) -> None:
     """``create_graph=True`` and a derivative of the gradient: in one line."""
     model, x = build(family), image(1).requires_grad_()
     maps = model(x)
-    (gradient,) = torch.autograd.grad(maps, x, cotangents(maps), create_graph=True)
+    (gradient,) = torch.autograd.grad(maps, x, random_cotangents(maps), create_graph=True)
     one_line = r"^mmquad: second derivatives end at \w+_backward; [^\n]*$"
     with pytest.raises(NotImplementedError, match=one_line):
         gradient.backward(torch.ones_like(gradient))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cotangents import random_cotangents
 from test_directional_scan import CASES, Case, Sample, every_backend, forward_backward, make, on
 from test_tokens import BATCH, CHANNELS, LENGTH, one_hot_weights, random_orders, random_windows
 from torch import Tensor
@@ -38,8 +39,7 @@ def test_directional_scan_takes_a_mixture(backend: str) -> None:
 def gradients(function, *inputs: Tensor) -> list[Tensor]:
     leaves = [value.detach().requires_grad_() for value in inputs]
     y = function(*leaves)
-    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-    return [y.detach(), *torch.autograd.grad(y, leaves, upstream)]
+    return [y.detach(), *torch.autograd.grad(y, leaves, random_cotangents([y]))]
 
 
 @pytest.mark.parametrize("rows", [1, BATCH])
