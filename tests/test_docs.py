@@ -64,7 +64,9 @@ def options(tool: Path) -> set[str]:
         tool = ROOT / "tools" / f"{kind}.py"
     text = tool.read_text()
     # Tools that share options have them in the package.
-    for module in re.findall(r"^from (mmquad\.engine\.\w+) import", text, re.MULTILINE):
+    for module in re.findall(
+        r"^from (mmquad\.engine\.\w+|benchmarks\.options) import", text, re.MULTILINE
+    ):
         text += (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
     return set(re.findall(r"--[a-z][\w-]+", text)) | {"--help"}
 
