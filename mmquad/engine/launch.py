@@ -5,7 +5,7 @@ without building the model is found here first: facts are raised as a `SetupErro
 warnings of the log (``checks.policy``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,7 +187,7 @@ def _load(
 ) -> Plan:
     warnings: list[str] = []
     cfg = read_config(config, cfg_options, warnings.append)
-    notes = _check_environment(TASKS[library_of(cfg)])
+    notes = _check_environment(TASKS[library_of(cfg)], warnings.append)
     check_option_arguments(cfg, cfg_options or (), warnings.append)
     if data_root is not None:
         set_data_root(cfg, data_root)
@@ -206,13 +206,13 @@ def _add_hook(cfg: Config, hook: dict) -> None:
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
 
 
-def _check_environment(task: str) -> list[str]:
+def _check_environment(task: str, warn: Callable[[str], object]) -> list[str]:
     if not is_on("environment"):
         return []
     problems = find_problems(task)
     if any(problem.severity == "error" for problem in problems):
         listed = "\n".join(f"{p.severity}: {p.what}\n  fix: {p.fix}" for p in problems)
-        raise SetupError(f"The environment cannot run this config.\n\n{listed}")
+        report("environment", f"The environment cannot run this config.\n\n{listed}", warn)
     return [f"{problem.what} Fix: {problem.fix}" for problem in problems]
 
 
