@@ -123,6 +123,7 @@ def test_importing_a_part_loads_no_heavy_library() -> None:
     done = run_python(
         "import importlib, os, sys, torch\n"
         "heavy = 'matplotlib mmcv mmdet mmseg mmpretrain onnx onnxruntime scipy'.split()\n"
+        "heavy += ['torch._dynamo']\n"
         f"for name in {names}:\n"
         "    if os.fork() == 0:\n"  # each part on its own, torch imported once
         "        importlib.import_module(name)\n"

@@ -104,9 +104,12 @@ class FiniteGuardHook(Hook):
         self._replay = Replay(model, runner.optim_wrapper)
         self._wrappers = _wrappers(runner.optim_wrapper)
         self._forget()
+        # Not decorators, which would import PyTorch's compiler, half a second, with this module.
+        remember = torch.compiler.disable(self._remember)
+        check_losses = torch.compiler.disable(self._check_losses)
         self._handles = [
-            model.register_forward_pre_hook(self._remember, with_kwargs=True),
-            model.register_forward_hook(self._check_losses),
+            model.register_forward_pre_hook(remember, with_kwargs=True),
+            model.register_forward_hook(check_losses),
         ]
         for wrapper in self._wrappers:
             self._handles.append(wrapper.optimizer.register_step_pre_hook(self._before_step))
@@ -154,12 +157,10 @@ class FiniteGuardHook(Hook):
         self._stepped: set[torch.optim.Optimizer] = set()
         self._spoilt: Tensor | None = None  # [], bool, on a device
 
-    @torch.compiler.disable
     def _remember(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         if model.training and not self._replay.is_running:
             self._calls.append(Call(self._runner.iter, args, kwargs))
 
-    @torch.compiler.disable
     def _check_losses(self, model: nn.Module, args: tuple, output: Any) -> None:
         if not model.training or self._replay.is_running or not isinstance(output, dict):
             return
