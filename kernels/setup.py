@@ -26,6 +26,7 @@ FLAGS = [
     "-O3",
     "-std=c++17",
     "-fno-math-errno",
+    "-fno-tree-slp-vectorize",  # vectors are written out; GCC 12 crashes on them in this pass
     "-fvisibility=hidden",
     "-DTORCH_TARGET_VERSION=0x020a000000000000",
 ]

@@ -10,6 +10,8 @@
 #ifdef MMQUAD_X86_LEVELS
 // After the standard headers, whose functions the linker shares with other files.
 #pragma GCC target("avx2,fma")
+#include <immintrin.h>
+
 #include "float16.h"
 
 #define MMQUAD_BYTES 32
