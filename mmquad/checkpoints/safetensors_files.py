@@ -20,7 +20,7 @@ _LARGEST_HEADER = 100_000_000  # bytes, by the format
 
 def is_safetensors(start: bytes) -> bool:
     """Whether a file that begins so claims to be one: the length of its header, then JSON."""
-    if len(start) < _LENGTH.size + 1:
+    if len(start) < _LENGTH.size:
         return False
     (length,) = _LENGTH.unpack_from(start)
     return start[_LENGTH.size :].startswith(b"{") and 2 <= length <= _LARGEST_HEADER

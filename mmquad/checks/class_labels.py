@@ -203,7 +203,7 @@ def _check_categories(dataset: Any, classes: Sequence[str], key: str) -> Iterato
     """mmdet numbers the categories of a file in COCO's format in the file's order."""
     labels = getattr(dataset, "cat2label", None)
     path = getattr(dataset, "ann_file", None)
-    if not isinstance(labels, Mapping) or not path or not str(path).endswith(".json"):
+    if not isinstance(labels, Mapping) or not str(path).endswith(".json"):
         return
     if not all(isinstance(label, int) for label in labels.values()):
         return

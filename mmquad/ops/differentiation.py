@@ -2,10 +2,10 @@
 
 ``torch.library.custom_op`` alone leaves three gaps: forward-mode differentiation takes the op for a
 constant and says nothing, ``torch.func.grad`` and what is built on it refuse its gradient, and
-``torch.vmap`` warns that it is slow. Here tangents are refused; transforms of ``torch.func`` see a
-``torch.autograd.Function`` around the op instead of the op; and ``vmap`` runs one sample after the
-other. All of that is in the functions that :func:`differentiable` returns: under ``torch.func``,
-what ``torch.ops.mmquad`` holds has no way to know.
+``torch.vmap`` warns that it is slow. Here tangents are refused, also by what ``torch.ops.mmquad``
+holds; ``vmap`` runs one sample after the other; and transforms of ``torch.func`` see a
+``torch.autograd.Function`` around the op instead of the op, in the functions that
+:func:`differentiable` returns.
 """
 
 import functools
@@ -14,17 +14,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._library.autograd import make_autograd_impl
 from torch.autograd import forward_ad
 
 __all__ = ["define", "differentiable", "fake_of", "first_derivatives_only", "wants_gradient"]
+
+_LIBRARY = torch.library.Library("mmquad", "FRAGMENT")
 
 
 def define(name: str) -> Callable[[Callable[..., Any]], Any]:
     """``torch.library.custom_op`` in this package's namespace, which refuses tangents."""
 
     def decorate(body: Callable[..., Any]) -> Any:
-        checked = _without_tangents(name, body)
-        return torch.library.custom_op(f"mmquad::{name}", checked, mutates_args=())
+        op = torch.library.custom_op(f"mmquad::{name}", body, mutates_args=())
+        # Tangents are seen where autograd is: torch.func has taken them off before the body. Keys
+        # of devices come before `Autograd`, where custom_op has put the same without the check.
+        kernel = _without_tangents(name, make_autograd_impl(op._opoverload, op))
+        for key in ("AutogradCPU", "AutogradCUDA"):
+            _LIBRARY.impl(name, kernel, key, with_keyset=True)
+        return op
 
     return decorate
 

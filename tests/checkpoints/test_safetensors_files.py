@@ -19,7 +19,7 @@ from mmquad.checkpoints import (
     read_checkpoint,
 )
 from mmquad.checkpoints.files import check_file
-from mmquad.checkpoints.safetensors_files import write_safetensors
+from mmquad.checkpoints.safetensors_files import is_safetensors, write_safetensors
 from mmquad.checks.data_paths import check_checkpoints
 from mmquad.engine.resumption import check_resumable
 from mmquad.errors import SetupError
@@ -62,6 +62,21 @@ def test_the_length_of_the_header_may_look_like_the_start_of_something_else(path
         header = content[8 : 8 + length].ljust(wanted)
         path.write_bytes(struct.pack("<Q", wanted) + header + content[8 + length :])
         assert equal(read_checkpoint(path)["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("length", "rest", "claims"),
+    [
+        (1, b"{", False),  # the shortest header is {}
+        (2, b"{}", True),
+        (100_000_000, b"{", True),  # the longest that the format allows
+        (100_000_001, b"{", False),
+        (2, b"[]", False),
+        (2, b"", False),
+    ],
+)
+def test_what_claims_to_be_one(length: int, rest: bytes, claims: bool):
+    assert is_safetensors(struct.pack("<Q", length) + rest) == claims
 
 
 def test_what_was_read_outlives_the_file(path: Path):

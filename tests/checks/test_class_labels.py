@@ -110,6 +110,31 @@ def test_ids_do_not_matter_only_the_order_of_the_file(tmp_path: Path):
     assert found(coco_dataset(path, ("a", "b"), "Objects365V1Dataset"))[0].check == "labels"
 
 
+@pytest.mark.parametrize(
+    ("cat2label", "ann_file"),
+    [
+        ([1, 2], "a.json"),  # no mapping
+        ({1: "b", 2: "a"}, "a.json"),  # not to labels
+        ({"b": 0, "a": 1}, "a.json"),  # from names, as VOC's, not from the file's ids
+        ({1: 1, 3: 0}, "a.json"),  # from ids of which the file lacks one
+        ({1: 1, 2: 0}, "a.txt"),  # no file of COCO's
+        ({1: 1, 2: 0}, None),
+    ],
+)
+def test_dialects_that_number_labels_by_themselves(
+    tmp_path: Path, cat2label: object, ann_file: str | None
+):
+    coco_file(tmp_path / "a.json", "ab")
+    path = ann_file and str(tmp_path / ann_file)
+    metainfo = {"classes": ("a", "b")}
+    dialect = SimpleNamespace(metainfo=metainfo, cat2label=cat2label, ann_file=path)
+    assert found(dialect) == []
+    own = SimpleNamespace(
+        metainfo=metainfo, cat2label={1: 1, 2: 0}, ann_file=str(tmp_path / "a.json")
+    )
+    assert [problem.check for problem in found(own)] == ["labels"]
+
+
 def test_perfect_detections_score_zero_against_a_file_in_another_order(tmp_path: Path):
     """What the check is for, and that it finds it in the metric, the data or both."""
     import torch
@@ -253,11 +278,11 @@ def test_categories_are_read_without_parsing_the_file(tmp_path: Path, monkeypatc
         patch.setattr(class_labels.json, "loads", pytest.fail)
         assert read_categories(path) == read_categories(first) == expected
         assert read_categories(unicode) == long
-    # the same word elsewhere
-    tricky = tmp_path / "tricky.json"
-    images = [{"id": 1, "categories": [{"kind": "x"}], "note": '"categories": ['}]
-    tricky.write_text(json.dumps({"categories": expected, "images": images}))
-    assert read_categories(tricky) == expected
+        # the same word elsewhere
+        tricky = tmp_path / "tricky.json"
+        images = [{"id": 1, "categories": [{"kind": "x"}], "note": '"categories": ['}]
+        tricky.write_text(json.dumps({"categories": expected, "images": images}))
+        assert read_categories(tricky) == expected
     tricky.write_text(json.dumps({"images": images, "categories": expected, "licenses": images}))
     assert read_categories(tricky) == expected
     for content in ({"images": []}, {"categories": []}, [1]):

@@ -203,14 +203,17 @@ def test_forward_mode_is_refused_in_compiled_code() -> None:
     torch._dynamo.reset()
 
 
-def test_a_direct_call_of_the_op_is_refused() -> None:
-    """As exported programs call it. Of torch.func's transforms, the op itself sees nothing."""
+@pytest.mark.parametrize("transform", FORWARD.values(), ids=FORWARD.keys())
+def test_a_direct_call_of_the_op_is_refused(transform: Callable[[Call], object]) -> None:
+    """As exported programs call it. The body sees a constant: torch.func unwraps before it."""
     x, tables = normal(BATCH, LENGTH, CHANNELS), random_orders(1, 2)
-    with (
-        forward_ad.dual_level(),
-        pytest.raises(NotImplementedError, match=REFUSED),
-    ):
-        torch.ops.mmquad.gather_tokens(forward_ad.make_dual(x, x), *tables)
+    op = torch.ops.mmquad.gather_tokens
+    with pytest.raises(NotImplementedError, match=REFUSED):
+        transform(Call(lambda x: op(x, *tables), x))
+    # a constant beside what is differentiated
+    value, tangent = jvp(lambda y: op(x, *tables) * y, (x[0, 0, 0],), (x[0, 0, 1],))
+    assert torch.equal(tangent, op(x, *tables) * x[0, 0, 1])
+    assert torch.equal(value, op(x, *tables) * x[0, 0, 0])
 
 
 @every_op
