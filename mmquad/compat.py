@@ -12,8 +12,9 @@ from mmengine.logging import HistoryBuffer
 from packaging.version import Version
 
 from mmquad.checkpoints.download import read_checkpoint_from
+from mmquad.checkpoints.hub import HUB_SCHEME
 
-__all__ = ["apply", "load_config", "runner_checkpoint_globals"]
+__all__ = ["apply", "load_config", "register_loaders", "runner_checkpoint_globals"]
 
 
 def apply() -> None:
@@ -28,15 +29,9 @@ def apply() -> None:
     * The originals with torch >= 2.6: testing and resuming from a Runner checkpoint. torch then
       unpickles only what it knows to be harmless, and the log history in such a checkpoint is not
       on its list. The forks bring a list of their own.
-    * ``*.safetensors``, files and URLs, wherever mmengine loads weights (``load_from``, tests,
-      inferencers), which would take them for files of ``torch.save``.
+    * :func:`register_loaders`.
     """
-    # Here, since importing the forks' runner changes torch's list of what is harmless.
-    from mmengine.runner import CheckpointLoader
-
-    # Patterns, not only prefixes: mmengine matches them as regular expressions.
-    addresses = [r"https?://.*\.safetensors(\?.*)?$", r".*\.safetensors$"]
-    CheckpointLoader.register_scheme(addresses, load_from_safetensors, force=True)
+    register_loaders()
     if not _is_distribution("mmsegmentation"):
         # mmengine then looks for the importable module of that name
         MODULE2PACKAGE["mmseg"] = "mmseg"
@@ -44,14 +39,44 @@ def apply() -> None:
         torch.serialization.add_safe_globals(runner_checkpoint_globals())
 
 
+def register_loaders() -> None:
+    """Have mmengine load weights from more places (``load_from``, tests, inferencers).
+
+    ``*.safetensors``, files and URLs, which it would take for files of ``torch.save``; files of the
+    hub, ``hf://owner/name/file``; and URLs with their checksum, ``#sha256=...``.
+    """
+    # Here, since importing the forks' runner changes torch's list of what is harmless.
+    from mmengine.runner import CheckpointLoader
+
+    # Patterns, not only prefixes: mmengine matches them as regular expressions.
+    safetensors = [r"https?://.*\.safetensors(\?.*)?$", r".*\.safetensors$"]
+    for addresses, loader in (
+        (safetensors, load_from_safetensors),
+        ([r"https?://.*#sha256="], load_from_checked_url),
+        ([HUB_SCHEME], load_from_hub),
+    ):
+        CheckpointLoader.register_scheme(addresses, loader, force=True)
+
+
+# mmengine's log makes the name of a loader of what comes after `load_from_`.
 def load_from_safetensors(filename: str, map_location: Any = None) -> Any:
-    """A loader of mmengine's ``CheckpointLoader``, which makes ``safetensors`` of its name.
+    """A loader of mmengine's ``CheckpointLoader``.
 
     Raises:
         CheckpointFileError: See :func:`mmquad.checkpoints.download.read_checkpoint_from`.
     """
     del map_location  # read on the CPU, weights are copied to where the model is
     return read_checkpoint_from(os.path.expanduser(filename), allowed=runner_checkpoint_globals())
+
+
+def load_from_checked_url(filename: str, map_location: Any = None) -> Any:
+    """As :func:`load_from_safetensors`."""
+    return load_from_safetensors(filename, map_location)
+
+
+def load_from_hub(filename: str, map_location: Any = None) -> Any:
+    """As :func:`load_from_safetensors`."""
+    return load_from_safetensors(filename, map_location)
 
 
 def _is_distribution(name: str) -> bool:

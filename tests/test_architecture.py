@@ -45,7 +45,7 @@ MAY_IMPORT_OF_OTHERS = {
     "ops": {"torch", "triton"},
     "scans": {"torch"},
     "layers": {"torch"},
-    "checkpoints": {"torch", "safetensors"},
+    "checkpoints": {"torch", "safetensors", "huggingface_hub"},
     "backbones": {"torch", "mmengine", "typing_extensions"},
     "necks": {"torch"},
     "releases": {"torch", "yaml"},

@@ -1,6 +1,7 @@
 """The contract all backbones of this package keep."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -17,7 +18,7 @@ from mmquad.backbones.costs import announce_costs
 from mmquad.checkpoints.download import read_checkpoint_from
 from mmquad.checkpoints.in_channels import adapt_in_channels as fit_in_channels
 from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
-from mmquad.compat import runner_checkpoint_globals
+from mmquad.compat import register_loaders, runner_checkpoint_globals
 from mmquad.layers import LayerNorm
 
 __all__ = ["VisionBackbone", "init_linear"]
@@ -71,6 +72,8 @@ class VisionBackbone(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         announce_costs()
+        if "mmengine.runner" in sys.modules:  # whoever runs the stock loops may name hf:// in them
+            register_loaders()
         self.dims, self.depths = tuple(dims), tuple(depths)
         self.num_stages = stages = len(self.dims)
         self.in_channels = in_channels

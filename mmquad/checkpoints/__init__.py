@@ -1,6 +1,6 @@
 """Opens checkpoint files that may be damaged, and loads their weights strictly.
 
-Imports torch and, where such a file is opened, safetensors only.
+Imports torch and, where such a file is opened or fetched, safetensors and huggingface_hub only.
 """
 
 from mmquad.checkpoints.files import CheckpointFileError, file_sha256, read_checkpoint

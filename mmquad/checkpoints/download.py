@@ -1,7 +1,8 @@
-"""Checkpoints named by URL: fetched once, then read like local files."""
+"""Checkpoints named by address: fetched once, then read like local files."""
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -12,42 +13,74 @@ from urllib.request import url2pathname
 
 import torch
 
-from mmquad.checkpoints.files import CheckpointFileError, read_checkpoint
+from mmquad.checkpoints.files import CheckpointFileError, file_sha256, read_checkpoint
+from mmquad.checkpoints.hub import HUB_SCHEME, can_fetch, fetch_from_hub, hub_file, require_hub
 
-__all__ = ["cached_path", "read_checkpoint_from"]
+__all__ = ["cached_path", "check_address", "read_checkpoint_from"]
+
+_CHECKSUM = "#sha256="
 
 
-def read_checkpoint_from(source: str, *, allowed: Sequence[Any] = ()) -> Any:
-    """Content of a checkpoint at a path or a URL (``http``, ``https``, ``file``).
+def read_checkpoint_from(source: str, *, trust: bool = False, allowed: Sequence[Any] = ()) -> Any:
+    """Content of a checkpoint at a path or an address.
 
-    What is fetched is kept in torch's hub folder (``$TORCH_HOME``, default ``~/.cache/torch``) for
-    as long as it can be opened: a page saved instead of weights is fetched anew the next time.
+    Addresses are those of the hub (``hf://owner/name@revision/file``), by ``huggingface_hub`` and
+    its cache, and URLs (``http``, ``https``, ``file``). What a URL gives is kept in torch's hub
+    folder (``$TORCH_HOME``, default ``~/.cache/torch``) for as long as it can be opened: a page
+    saved instead of weights is fetched anew the next time. An address may end with
+    ``#sha256=<64 digits>``; other content than that is refused.
 
     Args:
-        source: Path or URL.
+        source: Path or address.
+        trust: See :func:`read_checkpoint`.
         allowed: See :func:`read_checkpoint`.
 
     Raises:
-        CheckpointFileError: It cannot be fetched, or is no checkpoint that is safe to open.
+        CheckpointFileError: It cannot be fetched, has another checksum, or is no checkpoint that is
+            safe to open.
     """
-    scheme = urlsplit(source).scheme if "://" in source else ""
-    if not scheme:
-        return read_checkpoint(source, allowed=allowed)
-    if scheme == "file":
-        return read_checkpoint(url2pathname(urlsplit(source).path), allowed=allowed)
-    if scheme not in ("http", "https"):
-        raise CheckpointFileError(
-            f"checkpoints are read from paths and from http, https and file URLs, got {source}. "
-            "Download it and name the file."
-        )
-    path = cached_path(source)
-    if not path.is_file():
-        _fetch(source, path)
+    if "://" not in source:
+        return read_checkpoint(source, trust=trust, allowed=allowed)
+    check_address(source)
+    address, _, sha256 = source.partition(_CHECKSUM)
+    if address.startswith("file:"):
+        path = Path(url2pathname(urlsplit(address).path))
+        _check_sha256(path, sha256)
+        return read_checkpoint(path, trust=trust, allowed=allowed)
+    own = cached_path(address)
+    wanted = hub_file(address)
+    if wanted and (address.startswith(HUB_SCHEME) or (can_fetch() and not own.is_file())):
+        path = fetch_from_hub(wanted)
+    else:
+        path = own
+        if not path.is_file():
+            _fetch(address, path)
     try:
-        return read_checkpoint(path, allowed=allowed)
+        _check_sha256(path, sha256)
+        return read_checkpoint(path, trust=trust, allowed=allowed)
     except CheckpointFileError as error:
-        path.unlink(missing_ok=True)
-        raise CheckpointFileError(f"{source} was fetched but cannot be used: {error}") from error
+        if path == own:
+            path.unlink(missing_ok=True)
+        raise CheckpointFileError(f"{address} was fetched but cannot be used: {error}") from error
+
+
+def check_address(source: str) -> None:
+    """Raise if an address cannot be one of a checkpoint; nothing is fetched.
+
+    Raises:
+        CheckpointFileError: It has another scheme, is incomplete, or needs what is not installed.
+    """
+    address, mark, sha256 = source.partition(_CHECKSUM)
+    if address.startswith(HUB_SCHEME):
+        hub_file(address)
+        require_hub(address)
+    elif urlsplit(address).scheme not in ("http", "https", "file"):
+        raise CheckpointFileError(
+            "checkpoints are read from paths, from hf://owner/name/file and from http, https and "
+            f"file URLs, got {source}. Download it and name the file."
+        )
+    if mark and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise CheckpointFileError(f"{_CHECKSUM} takes 64 hexadecimal digits, got {sha256!r}")
 
 
 def cached_path(url: str) -> Path:
@@ -55,6 +88,14 @@ def cached_path(url: str) -> Path:
     name = PurePosixPath(urlsplit(url).path).name or "checkpoint"
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
     return Path(torch.hub.get_dir()) / "checkpoints" / f"{digest}_{name}"
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    if expected and path.is_file() and (found := file_sha256(path)) != expected.lower():
+        raise CheckpointFileError(
+            f"{path} is another file than the one asked for: its SHA-256 is {found}, expected "
+            f"{expected.lower()}."
+        )
 
 
 def _fetch(url: str, path: Path) -> None:

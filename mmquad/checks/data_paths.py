@@ -12,7 +12,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mmquad.checkpoints import CheckpointFileError
+from mmquad.checkpoints.download import check_address
 from mmquad.checkpoints.files import check_file
+from mmquad.checkpoints.hub import HUB_SCHEME
 from mmquad.checks.policy import is_on, report
 from mmquad.errors import SetupError
 
@@ -181,6 +183,8 @@ def set_data_root(cfg: Config, data_root: str) -> None:
 def check_checkpoints(cfg: Config, warn: Callable[[str], object], *, initial_weights: bool) -> None:
     """Raise if a local checkpoint that the run will load does not exist, or not in one piece.
 
+    Of one on the hub (``hf://``) it is checked that its address can be one.
+
     Args:
         cfg: The config.
         warn: Takes the text of a warning.
@@ -196,9 +200,13 @@ def check_checkpoints(cfg: Config, warn: Callable[[str], object], *, initial_wei
     if initial_weights:
         wanted += _initial_checkpoints(cfg.get("model"), "model")
     for key, checkpoint in wanted:
-        if not checkpoint or not _is_local({}, checkpoint):
+        is_hub = str(checkpoint).startswith(HUB_SCHEME)
+        if not checkpoint or not (is_hub or _is_local({}, checkpoint)):
             continue
         try:
+            if is_hub:
+                check_address(checkpoint)
+                continue
             kind = check_file(Path(checkpoint))
             if key == "load_from" and kind == "safetensors" and not _named_so(checkpoint):
                 raise CheckpointFileError(

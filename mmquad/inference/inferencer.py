@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 
 from mmquad.analysis.pictures.detection_sheet import Detections, draw_detections, write_picture
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.checkpoints.files import read_checkpoint
+from mmquad.checkpoints.download import read_checkpoint_from
 from mmquad.checkpoints.loading import fitting_weights
 from mmquad.checks.damaged_images import image_problem, pipeline_decoders
 from mmquad.compat import runner_checkpoint_globals
@@ -51,7 +51,7 @@ def make_inferencer(config: str | Path, checkpoint: str | Path, device: str | No
 
     Args:
         config: A config of mmdet, mmseg or mmpretrain.
-        checkpoint: Weights.
+        checkpoint: Weights, by path, URL or ``hf://owner/name/file``.
         device: Such as ``cpu`` or ``cuda:0``; None: a GPU if there is one.
 
     Raises:
@@ -59,7 +59,7 @@ def make_inferencer(config: str | Path, checkpoint: str | Path, device: str | No
     """
     cfg = read_config(config)
     try:
-        content = read_checkpoint(checkpoint, allowed=runner_checkpoint_globals())
+        content = read_checkpoint_from(str(checkpoint), allowed=runner_checkpoint_globals())
         inferencer = _BUILDERS[library_of(cfg)](cfg, str(checkpoint), device)
         model = inferencer.model
         # Again: where the file has the weights in another place, the host's loading found none.

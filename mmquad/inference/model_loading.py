@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
-from mmquad.checkpoints.files import read_checkpoint
+from mmquad.checkpoints.download import read_checkpoint_from
 from mmquad.checkpoints.loading import fitting_weights
 from mmquad.compat import runner_checkpoint_globals
 from mmquad.engine.config_loading import read_config
@@ -28,7 +28,8 @@ def build_model(
 
     Args:
         config: Path of a config of mmdet, mmseg or mmpretrain.
-        checkpoint: Weights, which must fit entirely; None for those of the initialisation.
+        checkpoint: Weights, which must fit entirely, by path, URL or ``hf://owner/name/file``;
+            None for those of the initialisation.
         cfg_options: Overrides of config keys.
 
     Returns:
@@ -46,7 +47,7 @@ def build_model(
             model.init_weights()
     else:
         try:
-            _load(model, Path(checkpoint))
+            _load(model, str(checkpoint))
         except (CheckpointFileError, CheckpointMismatchError) as error:
             raise SetupError(str(error)) from error
     return model.eval(), cfg
@@ -64,6 +65,6 @@ def _without_init_log() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _load(model: Any, checkpoint: Path) -> None:
-    content = read_checkpoint(checkpoint, allowed=runner_checkpoint_globals())
-    model.load_state_dict(fitting_weights(model, content, source=str(checkpoint)))
+def _load(model: Any, checkpoint: str) -> None:
+    content = read_checkpoint_from(checkpoint, allowed=runner_checkpoint_globals())
+    model.load_state_dict(fitting_weights(model, content, source=checkpoint))
