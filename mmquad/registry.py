@@ -19,6 +19,7 @@ __all__ = [
     "MODELS",
     "OPTIM_WRAPPERS",
     "OPTIM_WRAPPER_CONSTRUCTORS",
+    "RELEASED_WEIGHTS",
 ]
 
 MODELS = Registry(
@@ -45,4 +46,8 @@ OPTIM_WRAPPERS = Registry(
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope="mmquad",
     locations=["mmquad.optim"],
+)
+# How backbones reach what is built on them.
+RELEASED_WEIGHTS = Registry(
+    "released weights", scope="mmquad", locations=["mmquad.releases.registered"]
 )

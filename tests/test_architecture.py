@@ -29,7 +29,7 @@ MAY_IMPORT_OF_OURS = {
     "necks": ("registry",),
     "datasets": ("registry",),
     "search": ("scans", "layers"),
-    "releases": ("backbones", "checkpoints", "compat"),
+    "releases": ("backbones", "checkpoints", "compat", "registry"),
     "analysis": ("ops", "scans", "layers", "backbones", "search", "datasets"),
     "optim": ("layers", "backbones", "registry"),
     "checks": ("checkpoints", "errors"),

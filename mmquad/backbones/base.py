@@ -2,29 +2,25 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmquad.backbones.arguments import resolve_out_indices
 from mmquad.backbones.costs import announce_costs
-from mmquad.checkpoints.download import read_checkpoint_from
-from mmquad.checkpoints.in_channels import adapt_in_channels as fit_in_channels
-from mmquad.checkpoints.loading import check_settings, extract_state_dict, load_strict, take_prefix
-from mmquad.compat import register_loaders, runner_checkpoint_globals
+from mmquad.backbones.pretrained import PretrainedBackbone
+from mmquad.compat import register_loaders
 from mmquad.layers import LayerNorm
 
 __all__ = ["VisionBackbone", "init_linear"]
 
 
-class VisionBackbone(BaseModule):
+class VisionBackbone(PretrainedBackbone):
     """Image ``[B, c, H, W]`` to a tuple of contiguous ``[B, C_i, H_i, W_i]``, one per out index.
 
     The constructor of a family calls this one with the sizes of its architecture, sets what its
@@ -183,17 +179,9 @@ class VisionBackbone(BaseModule):
         index = int(part[3]) if self.depths[i] > 1 else 0
         return blocks_before[i] + 1 + index, blocks + 2
 
-    def settings(self) -> dict[str, Any]:
-        """Arguments that change the outputs of given weights but the shape of none."""
-        return {}
-
     def embedding_parts(self) -> list[nn.Module]:
         """What comes before the first stage, frozen by ``frozen_stages=0``."""
         return [self.stem]
-
-    def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a checkpoint as this model's sizes need them, before the strict comparison."""
-        return dict(state_dict)
 
     def tolerated_entries(self) -> dict[str, list[str]]:
         """Prefixes of the entries that other models of the architecture lack, and have besides."""
@@ -210,42 +198,6 @@ class VisionBackbone(BaseModule):
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
-
-    def init_weights(self) -> None:
-        """Initialise by ``init_cfg``; last, strictly, a checkpoint (``type='Pretrained'``).
-
-        Raises:
-            CheckpointMismatchError: The checkpoint does not fit; none of it has been loaded.
-        """
-        init_cfg = self.init_cfg
-        configs = init_cfg if isinstance(init_cfg, list) else [init_cfg] if init_cfg else []
-        self.init_cfg = [config for config in configs if config["type"] != "Pretrained"] or None
-        try:
-            super().init_weights()
-        finally:
-            self.init_cfg = init_cfg
-        for config in configs:
-            if config["type"] == "Pretrained":
-                self._load_pretrained(**{k: v for k, v in config.items() if k != "type"})
-
-    def _load_pretrained(
-        self,
-        checkpoint: str,
-        prefix: str | None = None,
-        map_location: str = "cpu",
-        ignore_settings: bool = False,
-        adapt_in_channels: str | None = None,
-    ) -> None:
-        del map_location  # of mmengine's; read on the CPU, weights are copied to where the model is
-        loaded = read_checkpoint_from(checkpoint, allowed=runner_checkpoint_globals())
-        if not ignore_settings:
-            check_settings(loaded, self.settings(), source=checkpoint)
-        weights = self.adapt_pretrained(take_prefix(extract_state_dict(loaded), prefix))
-        if adapt_in_channels is not None:
-            weights = fit_in_channels(self.state_dict(), weights, adapt_in_channels)
-        load_strict(self, weights, source=checkpoint, **self.tolerated_entries())
-        # mmengine's own report of init_weights is made before this and calls nothing changed
-        print_log(f"All weights of {type(self).__name__} are from {checkpoint}.", "current")
 
     def train(self, mode: bool = True) -> "VisionBackbone":
         """Switch mode, keeping frozen stages (and with ``norm_eval`` batch norms) in eval mode."""

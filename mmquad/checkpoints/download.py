@@ -16,7 +16,7 @@ import torch
 from mmquad.checkpoints.files import CheckpointFileError, file_sha256, read_checkpoint
 from mmquad.checkpoints.hub import HUB_SCHEME, can_fetch, fetch_from_hub, hub_file, require_hub
 
-__all__ = ["cached_path", "check_address", "read_checkpoint_from"]
+__all__ = ["cached_path", "check_address", "local_file", "read_checkpoint_from"]
 
 _CHECKSUM = "#sha256="
 
@@ -24,14 +24,11 @@ _CHECKSUM = "#sha256="
 def read_checkpoint_from(source: str, *, trust: bool = False, allowed: Sequence[Any] = ()) -> Any:
     """Content of a checkpoint at a path or an address.
 
-    Addresses are those of the hub (``hf://owner/name@revision/file``), by ``huggingface_hub`` and
-    its cache, and URLs (``http``, ``https``, ``file``). What a URL gives is kept in torch's hub
-    folder (``$TORCH_HOME``, default ``~/.cache/torch``) for as long as it can be opened: a page
-    saved instead of weights is fetched anew the next time. An address may end with
-    ``#sha256=<64 digits>``; other content than that is refused.
+    What was fetched from a URL and cannot be opened is forgotten: a page saved instead of weights
+    is fetched anew the next time.
 
     Args:
-        source: Path or address.
+        source: Path or address, see :func:`local_file`.
         trust: See :func:`read_checkpoint`.
         allowed: See :func:`read_checkpoint`.
 
@@ -39,29 +36,61 @@ def read_checkpoint_from(source: str, *, trust: bool = False, allowed: Sequence[
         CheckpointFileError: It cannot be fetched, has another checksum, or is no checkpoint that is
             safe to open.
     """
+    path = local_file(source)
+    try:
+        return read_checkpoint(path, trust=trust, allowed=allowed)
+    except CheckpointFileError as error:
+        if not _is_remote(source):
+            raise
+        _forget(source, path)
+        raise CheckpointFileError(f"{source} was fetched but cannot be used: {error}") from error
+
+
+def local_file(source: str) -> Path:
+    """The file at a path or an address, fetched if it is not there yet.
+
+    Addresses are those of the hub (``hf://owner/name@revision/file``), by ``huggingface_hub`` and
+    its cache, and URLs (``http``, ``https``, ``file``). What a URL gives is kept in torch's hub
+    folder (``$TORCH_HOME``, default ``~/.cache/torch``). An address may end with
+    ``#sha256=<64 digits>``; other content than that is refused.
+
+    Args:
+        source: Path or address.
+
+    Raises:
+        CheckpointFileError: It is no such address, cannot be fetched or has another checksum.
+    """
     if "://" not in source:
-        return read_checkpoint(source, trust=trust, allowed=allowed)
+        return Path(source)
     check_address(source)
     address, _, sha256 = source.partition(_CHECKSUM)
-    if address.startswith("file:"):
-        path = Path(url2pathname(urlsplit(address).path))
-        _check_sha256(path, sha256)
-        return read_checkpoint(path, trust=trust, allowed=allowed)
     own = cached_path(address)
     wanted = hub_file(address)
-    if wanted and (address.startswith(HUB_SCHEME) or (can_fetch() and not own.is_file())):
+    if address.startswith("file:"):
+        path = Path(url2pathname(urlsplit(address).path))
+    elif wanted and (address.startswith(HUB_SCHEME) or (can_fetch() and not own.is_file())):
         path = fetch_from_hub(wanted)
     else:
         path = own
         if not path.is_file():
             _fetch(address, path)
-    try:
-        _check_sha256(path, sha256)
-        return read_checkpoint(path, trust=trust, allowed=allowed)
-    except CheckpointFileError as error:
-        if path == own:
-            path.unlink(missing_ok=True)
-        raise CheckpointFileError(f"{address} was fetched but cannot be used: {error}") from error
+    if sha256 and path.is_file() and (found := file_sha256(path)) != sha256.lower():
+        _forget(source, path)
+        raise CheckpointFileError(
+            f"{address} is another file than the one asked for: the SHA-256 of {path} is {found}, "
+            f"expected {sha256.lower()}."
+        )
+    return path
+
+
+def _is_remote(source: str) -> bool:
+    return "://" in source and not source.startswith("file:")
+
+
+def _forget(source: str, path: Path) -> None:
+    """Remove what was fetched for a URL; of files elsewhere others may know better."""
+    if _is_remote(source) and path == cached_path(source.partition(_CHECKSUM)[0]):
+        path.unlink(missing_ok=True)
 
 
 def check_address(source: str) -> None:
@@ -88,14 +117,6 @@ def cached_path(url: str) -> Path:
     name = PurePosixPath(urlsplit(url).path).name or "checkpoint"
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
     return Path(torch.hub.get_dir()) / "checkpoints" / f"{digest}_{name}"
-
-
-def _check_sha256(path: Path, expected: str) -> None:
-    if expected and path.is_file() and (found := file_sha256(path)) != expected.lower():
-        raise CheckpointFileError(
-            f"{path} is another file than the one asked for: its SHA-256 is {found}, expected "
-            f"{expected.lower()}."
-        )
 
 
 def _fetch(url: str, path: Path) -> None:

@@ -19,7 +19,7 @@ from mmquad.releases.families import split_model
 from mmquad.releases.known import Release, release_of
 from mmquad.releases.table import Rows, fitting_rows, task_of
 
-__all__ = ["Conversion", "convert_file", "convert_weights", "read_release"]
+__all__ = ["Conversion", "conversion_meta", "convert_file", "convert_weights", "read_release"]
 
 
 @dataclass
@@ -124,7 +124,7 @@ def convert_file(
     """
     source, target = Path(source), Path(target)
     conversion = read_release(source, arch=arch, key=key, trust=trust)
-    conversion.meta = _meta(conversion, source, table)
+    conversion.meta = conversion_meta(conversion, source, table)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.tmp")
     try:
@@ -140,7 +140,7 @@ def convert_file(
     return conversion
 
 
-def _meta(conversion: Conversion, source: Path, table: Rows) -> dict[str, Any]:
+def conversion_meta(conversion: Conversion, source: Path, table: Rows) -> dict[str, Any]:
     """What the written file says of itself."""
     digest = file_sha256(source)
     meta = {

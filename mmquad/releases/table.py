@@ -6,9 +6,16 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Rows", "fitting_rows", "read_table", "task_of"]
+__all__ = ["Rows", "fitting_rows", "installed_table", "read_table", "task_of"]
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def installed_table() -> Path:
+    """``configs/checkpoints.yml``, of the installed package or of the repository it is in."""
+    package = Path(__file__).parents[1]
+    installed = package / ".mim" / "configs"
+    return (installed if installed.is_dir() else package.parent / "configs") / "checkpoints.yml"
 
 
 def read_table(path: str | Path) -> list[dict[str, Any]]:

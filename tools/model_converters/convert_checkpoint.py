@@ -16,13 +16,10 @@ and, for QuadMamba, model.backbone.quadtree=released.
 """
 
 import argparse
-from pathlib import Path
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.releases.convert import convert_file
-from mmquad.releases.table import read_table
-
-TABLE = Path(__file__).parents[2] / "configs" / "checkpoints.yml"
+from mmquad.releases.table import installed_table, read_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,7 +53,7 @@ def main() -> None:
             arch=args.arch,
             key=args.key,
             trust=args.trust,
-            table=read_table(TABLE),
+            table=read_table(installed_table()),
         )
     except (CheckpointFileError, CheckpointMismatchError, OSError) as error:
         raise SystemExit(f"\nNothing was written.\n{error}\n") from None

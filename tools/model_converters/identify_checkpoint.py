@@ -4,13 +4,10 @@ python tools/model_converters/identify_checkpoint.py vssm1_tiny_0230s_ckpt_epoch
 """
 
 import argparse
-from pathlib import Path
 
 from mmquad.checkpoints import CheckpointFileError, CheckpointMismatchError
 from mmquad.releases.identify import identify_file
-from mmquad.releases.table import read_table
-
-TABLE = Path(__file__).parents[2] / "configs" / "checkpoints.yml"
+from mmquad.releases.table import installed_table, read_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +28,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        found = identify_file(args.file, read_table(TABLE), key=args.key, trust=args.trust)
+        found = identify_file(
+            args.file, read_table(installed_table()), key=args.key, trust=args.trust
+        )
     except (CheckpointFileError, CheckpointMismatchError) as error:
         raise SystemExit(f"\n{error}\n") from None
     print(f"model    {found.conversion.model}")
