@@ -39,6 +39,7 @@ MAY_IMPORT_OF_OURS = {
     "engine": ("checkpoints", "checks", "compat", "environment", "errors"),
     "inference": ("engine", "checks", "analysis", "checkpoints", "compat", "errors"),
     "export": ("ops", "scans", "layers", "backbones"),
+    "publishing": ("backbones", "checkpoints", "compat", "engine", "inference", "errors"),
 }
 # What the lower parts may import of others; the rest may use the host libraries.
 MAY_IMPORT_OF_OTHERS = {
