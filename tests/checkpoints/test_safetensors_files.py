@@ -191,3 +191,18 @@ def test_to_mmengine_the_name_matters(path: Path):
         check_checkpoints(Config({"load_from": str(renamed)}), pytest.fail, initial_weights=True)
     init_cfg = {"type": "Pretrained", "checkpoint": str(renamed)}
     check_checkpoints(Config({"model": {"init_cfg": init_cfg}}), pytest.fail, initial_weights=True)
+
+
+@pytest.mark.parametrize(
+    ("length", "header", "claims"),
+    [
+        (2, b"{}", True),
+        (1, b"{}", False),
+        (100_000_000, b"{", True),
+        (100_000_001, b"{", False),
+        (2, b"[]", False),
+        (2, b"", False),
+    ],
+)
+def test_what_claims_to_be_safetensors(length: int, header: bytes, claims: bool):
+    assert is_safetensors(struct.pack("<Q", length) + header) is claims

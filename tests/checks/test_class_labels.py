@@ -226,6 +226,18 @@ def test_data_without_classes(metainfo: dict | None):
     assert found(SimpleNamespace()) == []
 
 
+def test_labels_of_other_kinds_are_not_judged(tmp_path: Path):
+    """A ``cat2label`` of somebody's own: only numbers of categories in COCO's format are compared."""
+    path = coco_file(tmp_path / "a.json", "ab")
+    swapped = {"metainfo": {"classes": ("b", "a")}, "ann_file": str(path)}
+    assert found(SimpleNamespace(**swapped, cat2label={1: 0, 2: 1})) != []
+    assert found(SimpleNamespace(**swapped, cat2label={1: (0, 1), 2: (1, 0)})) == []
+    text = path.with_suffix(".txt")
+    text.write_text(path.read_text())  # whatever it holds, it is read in some other way
+    swapped["ann_file"] = str(text)
+    assert found(SimpleNamespace(**swapped, cat2label={1: 0, 2: 1})) == []
+
+
 def test_folders_are_numbered_by_their_names(tmp_path: Path):
     from mmpretrain.datasets import CustomDataset
 
@@ -274,9 +286,14 @@ def test_categories_are_read_without_parsing_the_file(tmp_path: Path, monkeypatc
     unicode = tmp_path / "unicode.json"
     long = [{"id": i, "name": "ä€" * 500} for i in range(1000)]  # longer than a piece
     unicode.write_text(json.dumps({"categories": long}, ensure_ascii=False))
+    # the word once more, behind the list and before it
+    word, twice = {"images": [{"kind": "categories"}]}, [tmp_path / "1.json", tmp_path / "2.json"]
+    twice[0].write_text(json.dumps({"categories": expected} | word))
+    twice[1].write_text(json.dumps(word | {"categories": expected}))
     with monkeypatch.context() as patch:
         patch.setattr(class_labels.json, "loads", pytest.fail)
         assert read_categories(path) == read_categories(first) == expected
+        assert read_categories(twice[0]) == read_categories(twice[1]) == expected
         assert read_categories(unicode) == long
         # the same word elsewhere
         tricky = tmp_path / "tricky.json"

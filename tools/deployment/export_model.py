@@ -14,6 +14,7 @@ import torch
 
 from mmquad.errors import SetupError
 from mmquad.export import check_onnx, check_program, export_onnx, export_program
+from mmquad.export.onnx_files import SCAN_FORMS
 from mmquad.inference.model_loading import build_model
 
 TOLERANCE = 1e-4
@@ -28,6 +29,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("target", type=Path, help="file to write: .onnx or .pt2")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), required=True)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument(
+        "--scan",
+        choices=SCAN_FORMS,
+        default="loop",
+        help="the scan in an ONNX file: a loop over tokens (default, fastest on CPUs) or doubling "
+        "(for GPUs, and runtimes without the operator Scan)",
+    )
     parser.add_argument(
         "--classifier", action="store_true", help="the whole classifier: one output, its scores"
     )
@@ -47,7 +55,7 @@ def main() -> None:
     exported = model if args.classifier else model.get_submodule("backbone")
     image = torch.randn(args.batch, 3, *args.size)
     if args.target.suffix == ".onnx":
-        export_onnx(exported, image, args.target)
+        export_onnx(exported, image, args.target, scan=args.scan)
         differences = check_onnx(args.target, exported, image)
     else:
         torch.export.save(export_program(exported, image), args.target)
