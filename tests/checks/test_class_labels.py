@@ -227,7 +227,7 @@ def test_data_without_classes(metainfo: dict | None):
 
 
 def test_labels_of_other_kinds_are_not_judged(tmp_path: Path):
-    """A ``cat2label`` of somebody's own: only numbers of categories in COCO's format are compared."""
+    """Only a ``cat2label`` of numbers, beside a file in COCO's format, can be compared with it."""
     path = coco_file(tmp_path / "a.json", "ab")
     swapped = {"metainfo": {"classes": ("b", "a")}, "ann_file": str(path)}
     assert found(SimpleNamespace(**swapped, cat2label={1: 0, 2: 1})) != []
