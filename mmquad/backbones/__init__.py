@@ -7,6 +7,7 @@ from mmquad.backbones.hierarchical import HierarchicalBackbone
 from mmquad.backbones.isotropic import IsotropicBackbone, SequenceBackbone
 from mmquad.backbones.localvim import LocalVim
 from mmquad.backbones.localvmamba import LocalVMamba
+from mmquad.backbones.mambavision import MambaVision
 from mmquad.backbones.plainmamba import PlainMamba
 from mmquad.backbones.quadmamba import QuadMamba
 from mmquad.backbones.vim import Vim
@@ -19,6 +20,7 @@ __all__ = [
     "IsotropicBackbone",
     "LocalVMamba",
     "LocalVim",
+    "MambaVision",
     "PlainMamba",
     "QuadMamba",
     "SequenceBackbone",

@@ -51,14 +51,19 @@ class HierarchicalBackbone(VisionBackbone):
         """``[B, in_channels, H, W]`` -> one ``[B, C_i, H_i, W_i]`` per out index."""
         x = self.stem(image)  # [B, H, W, C] from here on
         outputs = []
-        for i, stage in enumerate(self.stages):
+        for i in range(len(self.stages)):
             if i > 0:
                 x = self.downsamples[i - 1](x)
-            # Block by block, not stage by stage, so that ``with_cp`` keeps one map for each.
-            for block in stage.children():
-                x = self.run_block(block, x)
+            x = self.run_stage(i, x)
             if i in self.out_indices:
                 normed = getattr(self, f"norm{i}")(x)
                 # Necks and CPU RoIAlign expect plain NCHW memory.
                 outputs.append(normed.permute(0, 3, 1, 2).contiguous())
         return tuple(outputs)
+
+    def run_stage(self, stage: int, x: Tensor) -> Tensor:
+        """The blocks of ``stage``, ``[B, H, W, C] -> [B, H, W, C]``."""
+        # Block by block, not stage by stage, so that ``with_cp`` keeps one map for each.
+        for block in self.stages[stage].children():
+            x = self.run_block(block, x)
+        return x

@@ -1,15 +1,18 @@
 """Building blocks of the backbones, torch only."""
 
 from mmquad.layers.bidirectional_mixer import BidirectionalMixer
-from mmquad.layers.block import MixerBlock
+from mmquad.layers.block import LayerScale, MixerBlock
+from mmquad.layers.conv_block import ConvBlock
 from mmquad.layers.depthwise import DepthwiseConv2d
 from mmquad.layers.drop_path import DropPath
+from mmquad.layers.half_scan_mixer import HalfScanMixer, SelfAttention
 from mmquad.layers.local_attention import DirectionAttention, DirectionSearch
 from mmquad.layers.local_mixers import LocalMapMixer, LocalSequenceMixer
 from mmquad.layers.mixers import QuadMixer, ScanMixer
 from mmquad.layers.mlp import MLP
-from mmquad.layers.norms import BatchNorm2d, LayerNorm, RMSNorm
+from mmquad.layers.norms import BatchNorm2d, LayerNorm, MapBatchNorm, RMSNorm
 from mmquad.layers.patch import (
+    BatchNormStem,
     ConvDownsample,
     ConvStem,
     DeepPatchEmbed,
@@ -25,8 +28,10 @@ from mmquad.layers.weight_decay import exempt_from_decay, exempt_parameters
 __all__ = [
     "MLP",
     "BatchNorm2d",
+    "BatchNormStem",
     "BidirectionalMixer",
     "ClassToken",
+    "ConvBlock",
     "ConvDownsample",
     "ConvStem",
     "DeepPatchEmbed",
@@ -35,9 +40,12 @@ __all__ = [
     "DirectionSearch",
     "DropPath",
     "GridPositions",
+    "HalfScanMixer",
     "LayerNorm",
+    "LayerScale",
     "LocalMapMixer",
     "LocalSequenceMixer",
+    "MapBatchNorm",
     "MixerBlock",
     "PatchEmbed",
     "PatchMerging",
@@ -45,6 +53,7 @@ __all__ = [
     "RMSNorm",
     "ScanMixer",
     "SelectiveSSM",
+    "SelfAttention",
     "SnakeMixer",
     "exempt_from_decay",
     "exempt_parameters",

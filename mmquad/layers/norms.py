@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["BatchNorm2d", "LayerNorm", "RMSNorm"]
+__all__ = ["BatchNorm2d", "LayerNorm", "MapBatchNorm", "RMSNorm"]
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -30,6 +30,13 @@ class BatchNorm2d(nn.BatchNorm2d):
                 factor = 1 / float(self.num_batches_tracked)
         weight, bias = self.weight.to(mean.dtype), self.bias.to(mean.dtype)
         return F.batch_norm(input, mean, variance, weight, bias, self.training, factor, self.eps)
+
+
+class MapBatchNorm(BatchNorm2d):
+    """``BatchNorm2d`` of maps ``[B, H, W, C]``; the permutes are views of channels-last memory."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class LayerNorm(nn.LayerNorm):

@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmquad.layers.norms import BatchNorm2d
+from mmquad.layers.norms import BatchNorm2d, MapBatchNorm
 from mmquad.layers.sizes import surely
 
 __all__ = [
+    "BatchNormStem",
     "ConvDownsample",
     "ConvStem",
     "DeepPatchEmbed",
@@ -45,18 +46,43 @@ class ConvStem(nn.Module):
         return self.norm2(conv_channels_last(self.conv2, x))
 
 
+class BatchNormStem(nn.Module):
+    """Two 3x3 convolutions of stride 2, each with batch norm and ReLU: ``[B, ceil(H/4), ...]``.
+
+    Args:
+        in_channels: Channels of the image.
+        hidden_dim: Channels between the two.
+        dim: C.
+        eps: Of the norms.
+    """
+
+    def __init__(self, in_channels: int, hidden_dim: int, dim: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, hidden_dim, 3, stride=2, padding=1, bias=False)
+        self.norm1 = MapBatchNorm(hidden_dim, eps=eps)
+        self.act = nn.ReLU()
+        self.conv2 = nn.Conv2d(hidden_dim, dim, 3, stride=2, padding=1, bias=False)
+        self.norm2 = MapBatchNorm(dim, eps=eps)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image.permute(0, 2, 3, 1).contiguous()
+        x = self.act(self.norm1(conv_channels_last(self.conv1, x)))
+        return self.act(self.norm2(conv_channels_last(self.conv2, x)))
+
+
 class ConvDownsample(nn.Module):
     """3x3 convolution of stride 2 and LayerNorm: ``[B, H, W, c] -> [B, ceil(H/2), ceil(W/2), c']``.
 
     Args:
         dim: c.
         out_dim: c'.
+        bare: Neither norm nor bias.
     """
 
-    def __init__(self, dim: int, out_dim: int) -> None:
+    def __init__(self, dim: int, out_dim: int, *, bare: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(dim, out_dim, 3, stride=2, padding=1)
-        self.norm = nn.LayerNorm(out_dim)
+        self.conv = nn.Conv2d(dim, out_dim, 3, stride=2, padding=1, bias=not bare)
+        self.norm = nn.Identity() if bare else nn.LayerNorm(out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(conv_channels_last(self.conv, x))

@@ -65,6 +65,10 @@ class SelectiveSSM(nn.Module):
         # An exponential in 16 bits would round once more, by up to 1 / 256 of A.
         return -self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)).exp()
 
+    def step_bias(self) -> Tensor:
+        """What is added to step sizes before softplus, ``[K, D]``."""
+        return self.dt_bias
+
     def scan_tokens(
         self,
         x: Tensor,
@@ -82,7 +86,7 @@ class SelectiveSSM(nn.Module):
         """
         # Pointwise, so it may come before the reordering: one product for all directions.
         z = F.linear(x, self.x_proj.flatten(0, 1))  # [B, L, K (R + 2 N)]
-        parameters = (self.dt_proj, self.dt_bias, self.state_matrix(), self.D_skip)
+        parameters = (self.dt_proj, self.step_bias(), self.state_matrix(), self.D_skip)
         return directional_scan(x, z, *parameters, order, inverse, window, weight, merge=merge)
 
     def forward(self, xs: Tensor) -> Tensor:
@@ -109,7 +113,7 @@ class SelectiveSSM(nn.Module):
         self._check(xs, directions)
         A, D_skip, dt_bias = (
             parameter.expand(directions, *parameter.shape[1:]).flatten(0, 1)
-            for parameter in (self.state_matrix(), self.D_skip, self.dt_bias)
+            for parameter in (self.state_matrix(), self.D_skip, self.step_bias())
         )
         # The scan reads [B, K D, L]; a transpose keeps the memory token-major: nothing is copied.
         y = selective_scan(

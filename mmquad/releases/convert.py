@@ -34,6 +34,7 @@ class Conversion:
             trained for.
         matched: Number of the backbone's entries that are there with the right shape.
         total: Number of the backbone's entries.
+        licence: Of the weights, where it restricts what they may be used for.
         meta: What the written file says of itself.
     """
 
@@ -43,6 +44,7 @@ class Conversion:
     settings: dict[str, Any]
     matched: int
     total: int
+    licence: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -79,6 +81,7 @@ def convert_weights(released: Mapping[str, Tensor], arch: str | None = None) -> 
         settings=backbone.settings(),
         matched=len(weights),
         total=len(backbone.state_dict()),
+        licence=release.licence,
     )
 
 
@@ -149,6 +152,7 @@ def conversion_meta(conversion: Conversion, source: Path, table: Rows) -> dict[s
         "model": conversion.model,
         "arch": conversion.arch,
         "settings": conversion.settings,
+        **({"licence": conversion.licence} if conversion.licence else {}),
     }
     rows, _ = fitting_rows(
         table,
@@ -188,6 +192,7 @@ def _build(
         "arch": fields,
         "in_channels": weights[first].shape[1] if first and weights[first].ndim == 4 else 3,
         "out_indices": normed or (-1,),
+        **release.told(weights),
     }
     try:
         return release.build(**arguments)

@@ -13,6 +13,7 @@ _FAMILIES = [
     ("mmquad", [r"(^|\.)stem\.(conv|patches)", r"(^|\.)stages\.\d+\.(\d+\.)?mixer\."]),
     ("LocalVMamba", [r"layers\.\d+\.blocks\.\d+\.op\.multi_scan\."]),
     ("LocalVim", [r"layers\.\d+\.mixer\.A_log_\d"]),
+    ("MambaVision", [r"levels\.\d+\.blocks\.\d+\.", r"patch_embed\.conv_down\."]),
     ("VMamba", [r"layers\.\d+\.blocks\.\d+\.(op|self_attention)\.(x_proj|A_logs)"]),
     ("Swin Transformer", [r"(layers|stages)\.\d+\.blocks\.\d+\.attn.*relative_position_"]),
     ("Vim", [r"layers\.\d+\.mixer\.(A_log|A_b_log|in_proj)"]),

@@ -9,6 +9,7 @@ from torch import Tensor
 from mmquad.backbones import (
     LocalVim,
     LocalVMamba,
+    MambaVision,
     PlainMamba,
     QuadMamba,
     Vim,
@@ -17,6 +18,7 @@ from mmquad.backbones import (
 )
 from mmquad.backbones.localvim import LOCALVIM_ARCHS
 from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
+from mmquad.backbones.mambavision import MAMBAVISION_ARCHS
 from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
 from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS
 from mmquad.backbones.vim import VIM_ARCHS
@@ -24,6 +26,7 @@ from mmquad.backbones.vmamba import VMAMBA_ARCHS
 from mmquad.checkpoints.loading import CheckpointMismatchError
 from mmquad.releases.families import family_of
 from mmquad.releases.localmamba import convert_localvim, convert_localvmamba
+from mmquad.releases.mambavision import convert_mambavision, mambavision_arch, mambavision_norm
 from mmquad.releases.plainmamba import convert_plainmamba, plainmamba_arch
 from mmquad.releases.quadmamba import convert_quadmamba, quadmamba_arch
 from mmquad.releases.vim import convert_vim, vim_arch
@@ -43,6 +46,8 @@ class Release:
         arch: Reads the fields of an architecture from released shapes. None: shapes do not tell
             it, and whoever converts has to name one.
         settings: Arguments of the backbone that released weights need.
+        told: Further arguments, which converted weights tell.
+        licence: Of the weights, where it restricts what they may be used for.
     """
 
     backbone: type[VisionBackbone]
@@ -50,6 +55,8 @@ class Release:
     convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     arch: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    told: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda weights: {}
+    licence: str = ""
 
     def build(self, **arguments: Any) -> VisionBackbone:
         """The backbone with ``arguments``, behaving as the release."""
@@ -93,6 +100,14 @@ RELEASES = {
     "Vim": Release(Vim, VIM_ARCHS, convert_vim, vim_arch),
     "PlainMamba": Release(
         PlainMamba, PLAINMAMBA_ARCHS, convert_plainmamba, plainmamba_arch, {"reading": "released"}
+    ),
+    "MambaVision": Release(
+        MambaVision,
+        MAMBAVISION_ARCHS,
+        convert_mambavision,
+        mambavision_arch,
+        told=mambavision_norm,
+        licence="CC-BY-NC-SA-4.0: non-commercial, and what is made from them keeps the licence",
     ),
 }
 

@@ -5,6 +5,16 @@ from mmquad.scans.cache import table_cache
 from mmquad.scans.cross import CrossScan
 from mmquad.scans.local import LocalScan
 from mmquad.scans.quad import QuadScan
+from mmquad.scans.raster import RasterScan
 from mmquad.scans.snake import SnakeScan
 
-__all__ = ["CrossScan", "FixedScan", "LocalScan", "QuadScan", "Scan", "SnakeScan", "table_cache"]
+__all__ = [
+    "CrossScan",
+    "FixedScan",
+    "LocalScan",
+    "QuadScan",
+    "RasterScan",
+    "Scan",
+    "SnakeScan",
+    "table_cache",
+]

@@ -10,13 +10,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmquad.analysis.complexity import count_complexity
-from mmquad.backbones import LocalVMamba, PlainMamba, QuadMamba, Vim, VMamba
+from mmquad.backbones import LocalVMamba, MambaVision, PlainMamba, QuadMamba, Vim, VMamba
 from mmquad.ops import causal_conv1d, directional_scan, selective_scan
 from mmquad.ops.costs import COSTS
 from mmquad.scans import CrossScan
 
 SIZES = {"dim": 8, "depths": (1, 1), "ssm_ratio": 2}
 LOCAL = {"dim": 8, "depths": (1, 1), "directions": ["h v_flip w2 w7_flip"]}
+HYBRID = {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
 BACKBONES = {
     "quadmamba": lambda: QuadMamba(SIZES | {"quad_stages": (0,)}, out_indices=(0, 1)),
     "quadmamba-released": lambda: QuadMamba(
@@ -24,6 +25,7 @@ BACKBONES = {
     ),
     "vmamba": lambda: VMamba(SIZES, out_indices=(0, 1)),
     "localvmamba": lambda: LocalVMamba(LOCAL, out_indices=(0, 1)),
+    "mambavision": lambda: MambaVision(HYBRID),
     "vim": lambda: Vim({"dim": 12, "depth": 2, "grid": (3, 3), "d_state": 3}),
     "plainmamba": lambda: PlainMamba({"dim": 12, "depth": 2, "grid": (3, 3), "d_state": 3}),
 }

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmquad.backbones import (
     LocalVim,
     LocalVMamba,
+    MambaVision,
     PlainMamba,
     QuadMamba,
     Vim,
@@ -25,7 +26,7 @@ from mmquad.backbones import (
     VMamba,
 )
 from mmquad.checkpoints import CheckpointMismatchError
-from mmquad.layers import DropPath
+from mmquad.layers import ConvBlock, DropPath
 
 Sizes = list[tuple[int, int]]
 
@@ -67,6 +68,8 @@ STATES = {"dim": 8, "depths": (2, 1, 1, 1), "ssm_ratio": 2, "d_state": 2, "quad_
 VANILLA = {"dim": 8, "depths": (1, 1, 2, 1), "ssm_ratio": 2, "d_state": 3}
 VANILLA |= {"mlp_ratio": 0, "gate": True, "overlap": False, "conv_bias": True}
 LOCAL = {"dim": 8, "depths": (1, 1, 1, 1), "d_state": 2}
+HYBRID = {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2, 1), "num_heads": (2, 4), "window": (3, 2)}
+HYBRID |= {"layer_scale": 0.5}
 LAYERS = {"dim": 12, "depth": 4, "grid": (3, 3), "d_state": 3}
 PYRAMID_CHANNELS, LAYER_CHANNELS = (8, 16, 32, 64), (12, 12, 12, 12)
 ALL = (0, 1, 2, 3)
@@ -84,6 +87,7 @@ BACKBONES = {
     "vmamba": Case(VMamba, {"arch": SMALL}, PYRAMID_CHANNELS, pyramid),
     "vmamba-vanilla": Case(VMamba, {"arch": VANILLA}, PYRAMID_CHANNELS, patch_pyramid),
     "localvmamba": Case(LocalVMamba, {"arch": LOCAL}, PYRAMID_CHANNELS, patch_pyramid),
+    "mambavision": Case(MambaVision, {"arch": HYBRID}, PYRAMID_CHANNELS, pyramid),
     "vim": Case(Vim, {"arch": LAYERS, "out_indices": ALL}, LAYER_CHANNELS, one_stride),
     "localvim": Case(LocalVim, {"arch": LAYERS, "out_indices": ALL}, LAYER_CHANNELS, one_stride),
     "plainmamba": Case(
@@ -265,7 +269,7 @@ def test_drop_path_grows_linearly_over_the_whole_network(case: Case, out_indices
     rates = [m.drop_prob for m in model.modules() if isinstance(m, DropPath)]
     built = sum(depths[: max(out_indices) + 1])
     assert rates == pytest.approx([i * step for i in range(built)])
-    blocks = [m for m in model.modules() if hasattr(m, "mixer")]
+    blocks = [m for m in model.modules() if hasattr(m, "mixer") or isinstance(m, ConvBlock)]
     assert len(blocks) == built
     assert all(isinstance(block.drop_path, DropPath) for block in blocks)
 
@@ -459,7 +463,7 @@ DEFECTS = {
 def test_pretrained_defects(case: Case, saved: tuple, defect: str, as_list: bool) -> None:
     message, prefix = DEFECTS[defect]
     name, value = next(
-        (k, v) for k, v in saved[0].state_dict().items() if re.match(r"stages\.1\..*in_proj", k)
+        (k, v) for k, v in saved[0].state_dict().items() if re.match(r"stages\.[12]\..*in_proj", k)
     )
     message = message.replace("{name}", re.escape(name))
     message = message.replace("{shape}", re.escape(str(tuple(value.shape))))

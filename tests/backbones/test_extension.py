@@ -12,6 +12,7 @@ from mmquad.backbones import (
     FixedWindowQuadMamba,
     LocalVim,
     LocalVMamba,
+    MambaVision,
     PlainMamba,
     QuadMamba,
     Vim,
@@ -28,6 +29,9 @@ FAMILIES = {
     FixedWindowQuadMamba: {"arch": PYRAMID, "window": 2},
     VMamba: {"arch": PYRAMID},
     LocalVMamba: {"arch": PYRAMID | {"d_state": 1}},
+    MambaVision: {
+        "arch": {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
+    },
     Vim: {"arch": LAYERS, "out_indices": (0, 1)},
     LocalVim: {"arch": LAYERS, "out_indices": (0, 1)},
     PlainMamba: {"arch": LAYERS | {"conv_layers": (1,)}, "out_indices": (0, 1)},
@@ -87,10 +91,10 @@ def test_another_mlp(family: type[VisionBackbone]) -> None:
     blocks = [m for m in model.modules() if hasattr(m, "mixer")]
     assert {type(block.mlp) for block in blocks} == {SquaredReLU}
     check(model)
-    changed = model(IMAGE)[1]
+    changed = model(IMAGE)[-1]
     for block in blocks:
         block.mlp = None
-    assert not torch.allclose(model(IMAGE)[1], changed)
+    assert not torch.allclose(model(IMAGE)[-1], changed)
 
 
 @each_family
@@ -132,7 +136,9 @@ def test_default_outputs(family: type[VisionBackbone]) -> None:
     settings = {k: v for k, v in FAMILIES[family].items() if k != "out_indices"}
     with torch.device("meta"):
         model = family(**settings)
-    assert model.out_indices == ((1,) if "out_indices" in FAMILIES[family] else (0, 1))
+    last = model.num_stages - 1
+    expected = (last,) if "out_indices" in FAMILIES[family] else tuple(range(last + 1))
+    assert model.out_indices == expected
 
 
 def test_the_example_of_the_page() -> None:

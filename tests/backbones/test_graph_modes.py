@@ -47,7 +47,7 @@ def small(family: str) -> nn.Module:
     if "depth" in arch:
         arch |= {"depth": 1}
         settings = settings | {"out_indices": (0,)}
-    else:
+    elif "num_heads" not in arch:  # a stage of one block has no attention
         arch |= {"depths": (1, 1)}
     if "conv_layers" in arch:
         arch |= {"conv_layers": (0,)}

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from mmquad.backbones import (
     LocalVim,
     LocalVMamba,
+    MambaVision,
     PlainMamba,
     QuadMamba,
     Vim,
@@ -148,6 +149,23 @@ FAMILIES = {
             PYRAMID | {"directions": ("h v w2 w7",), "search": True}, out_indices=(2,)
         ),
         HIERARCHICAL | {r"combine\.alpha": normal(1e-3)},
+    ),
+    "mambavision": Family(
+        lambda: MambaVision(
+            {"dim": 16, "stem_dim": 8, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
+            | {"layer_scale": 1e-5},
+            out_indices=(0, 2),
+        ),
+        HIERARCHICAL
+        | {
+            r"\.(qkv|proj)\.weight": normal(0.02),
+            r"ssm\.x_proj": normal(0.02),
+            r"ssm\.dt_proj": normal(0.02),
+            r"mixer\.conv_weight": uniform(3**-0.5),
+            r"ssm\.dt_bias": all_equal(0),  # the release's steps begin at log 2
+            r"\.(qkv|proj)\.bias": all_equal(0),
+            r"scale[12]\.weight": all_equal(1e-5),
+        },
     ),
     "vim": Family(
         lambda: Vim(LAYER, out_indices=(3, LAYERS - 1)),

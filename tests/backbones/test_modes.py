@@ -28,6 +28,7 @@ from mmquad.backbones import (
     IsotropicBackbone,
     LocalVim,
     LocalVMamba,
+    MambaVision,
     PlainMamba,
     QuadMamba,
     Vim,
@@ -38,6 +39,7 @@ from mmquad.layers import MixerBlock, SelectiveSSM, exempt_parameters
 
 PYRAMID = {"dim": 8, "depths": (2, 1), "ssm_ratio": 1}
 LAYERS = {"dim": 8, "depth": 2, "grid": (2, 2), "d_state": 2}
+HYBRID = {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (2,)}
 # The columns of the table, smallest models that have every part of their family.
 FAMILIES = {
     "quadmamba": (QuadMamba, {"arch": PYRAMID | {"quad_stages": (0,)}}),
@@ -48,6 +50,7 @@ FAMILIES = {
     "vim": (Vim, {"arch": LAYERS, "out_indices": (0, 1)}),
     "localvim": (LocalVim, {"arch": LAYERS, "out_indices": (0, 1)}),
     "plainmamba": (PlainMamba, {"arch": LAYERS | {"conv_layers": (1,)}, "out_indices": (0, 1)}),
+    "mambavision": (MambaVision, {"arch": HYBRID}),
 }
 WIDTHS = {torch.float16: 1e-2, torch.bfloat16: 6e-2}  # how far from float32, of the norm
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -106,7 +109,11 @@ def test_16_bit_classifiers(family: str, dtype: torch.dtype) -> None:
         model = registry.MODELS.build(
             {
                 "type": "ImageClassifier",
-                "backbone": {"type": f"mmquad.{kind.__name__}", **arguments, "out_indices": (1,)},
+                "backbone": {
+                    "type": f"mmquad.{kind.__name__}",
+                    **arguments,
+                    "out_indices": (build(family).num_stages - 1,),
+                },
                 "neck": {"type": "GlobalAveragePooling"},
                 "head": {
                     "type": "LinearClsHead",
@@ -234,7 +241,7 @@ def test_exemptions_from_decay_under_fsdp2(family: str, mesh) -> None:
 @each_family
 def test_batch_norms_under_fsdp2_count_and_average_in_float32(family: str, mesh) -> None:
     norms = [m for m in build(family).modules() if isinstance(m, nn.BatchNorm2d)]
-    assert bool(norms) == (family == "plainmamba")
+    assert bool(norms) == (family in ("mambavision", "plainmamba"))
     model, plain = build(family).train(), build(family).train()
     fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16))
     for _ in range(2):

@@ -8,6 +8,7 @@ from torch import nn
 from mmquad.backbones import (
     LocalVim,
     LocalVMamba,
+    MambaVision,
     PlainMamba,
     QuadMamba,
     Vim,
@@ -24,6 +25,13 @@ EXEMPT: dict[str, tuple[VisionBackbone, set[str]]] = {
     "quadmamba": (QuadMamba(PYRAMID | {"ssm_ratio": 1}, out_indices=(0, 2)), SSM),
     "vmamba": (VMamba(PYRAMID | {"ssm_ratio": 1}, out_indices=(0, 2)), SSM),
     "localvmamba": (LocalVMamba(PYRAMID, out_indices=(0, 2)), SSM),
+    "mambavision": (
+        MambaVision(
+            PYRAMID | {"stem_dim": 4, "num_heads": (2,), "window": (3,), "layer_scale": 0.1},
+            out_indices=(0, 2),
+        ),
+        {*SSM, "scale1.weight", "scale2.weight"},
+    ),
     "vim": (
         Vim(LAYERS, out_indices=(0, 2)),
         {*SSM, "conv_bias", "positions.table", "class_token.token", "class_token.position"}

@@ -6,16 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from mmquad.backbones import LocalVim, LocalVMamba, PlainMamba, QuadMamba, VisionBackbone, VMamba
+from mmquad.backbones import (
+    LocalVim,
+    LocalVMamba,
+    MambaVision,
+    PlainMamba,
+    QuadMamba,
+    VisionBackbone,
+    VMamba,
+)
 from mmquad.checkpoints import CheckpointMismatchError
 from mmquad.checkpoints.in_channels import adapt_in_channels
 
 PYRAMID = {"dim": 8, "depths": (1,), "ssm_ratio": 1}
 LAYERS = {"dim": 8, "depth": 1, "grid": (2, 2), "d_state": 1}
+HYBRID = {"dim": 8, "stem_dim": 4, "depths": (1,), "num_heads": (), "window": ()}
 MODELS = {
     "quadmamba": (QuadMamba, PYRAMID, "stem.conv1.weight"),
     "vmamba-vanilla": (VMamba, PYRAMID | {"overlap": False}, "stem.conv.weight"),
     "localvmamba": (LocalVMamba, PYRAMID, "stem.conv.weight"),
+    "mambavision": (MambaVision, HYBRID, "stem.conv1.weight"),
     "localvim": (LocalVim, LAYERS, "stem.conv.weight"),
     "plainmamba": (PlainMamba, LAYERS, "stem.convs.0.weight"),
 }

@@ -1,4 +1,4 @@
-"""The configs of VMamba, Vim and PlainMamba: every leaf is sound, one per family trains a step.
+"""The configs of several families: every leaf is sound, one per family and library trains a step.
 
 That every leaf builds, with the parameters listed, is tested with the model index.
 """
@@ -26,13 +26,16 @@ from mmquad.engine.cpu import replace_sync_bn
 from mmquad.releases.known import RELEASES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FAMILIES = ("vmamba", "vim", "plainmamba")
+FAMILIES = ("vmamba", "vim", "plainmamba", "mambavision")
 LEAVES = sorted(path for family in FAMILIES for path in CONFIGS.glob(f"*/{family}/*.py"))
 # The smallest of each family and library.
 TRAINED = [
     "mmpretrain/vmamba/vmamba-vanilla-tiny_8xb128_in1k",
     "mmpretrain/vim/vim-tiny_8xb128_in1k",
     "mmpretrain/plainmamba/plainmamba-l1_8xb256_in1k",
+    "mmpretrain/mambavision/mambavision-tiny_32xb128_in1k",
+    "mmdet/mambavision/cascade-mask-rcnn_mambavision-tiny_fpn_amp-ms-3x_coco",
+    "mmseg/mambavision/upernet_mambavision-tiny_16xb1-160k_ade20k-512x512",
     "mmdet/vmamba/mask-rcnn_vmamba-tiny-s1l8_fpn_1x_coco",
     "mmdet/vim/mask-rcnn_vim-tiny_sfp_1x_coco",
     "mmdet/plainmamba/mask-rcnn_plainmamba-l1_sfp_1x_coco",
@@ -78,7 +81,9 @@ def shorten(cfg: Config) -> Config:
         cfg.model.data_preprocessor.size = (64, 96)  # to which it would pad
     if cfg.default_scope == "mmdet":
         cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
-        cfg.model.train_cfg.rcnn.sampler.num = 16
+        heads = cfg.model.train_cfg.rcnn  # of a cascade: one for each of its stages
+        for head in heads if isinstance(heads, list) else [heads]:
+            head.sampler.num = 16
         cfg.model.test_cfg.rpn.update(nms_pre=50, max_per_img=10)
         cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=3)
     return cfg
@@ -148,7 +153,9 @@ def decays(name: str) -> dict[str, float]:
     cfg = shorten(load(name))
     model = build(cfg)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    wrapper = build_optim_wrapper(model, copy.deepcopy(cfg.optim_wrapper))
+    settings = copy.deepcopy(cfg.optim_wrapper) | {"type": "OptimWrapper"}
+    settings.pop("loss_scale", None)  # of mixed precision, which needs a GPU
+    wrapper = build_optim_wrapper(model, settings)
     return {
         names[parameter]: group["weight_decay"]
         for group in wrapper.optimizer.param_groups

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmquad.backbones import LocalVim, LocalVMamba, PlainMamba, QuadMamba, Vim, VMamba
+from mmquad.backbones import LocalVim, LocalVMamba, MambaVision, PlainMamba, QuadMamba, Vim, VMamba
 from mmquad.export import (
     check_onnx,
     check_program,
@@ -29,6 +29,9 @@ BACKBONES = {
     "quadmamba": lambda: QuadMamba(QUAD, out_indices=(0, 1)),
     "quadmamba-released": lambda: QuadMamba(QUAD, out_indices=(0, 1), quadtree="released"),
     "vmamba": lambda: VMamba(SIZE, out_indices=(0, 1)),
+    "mambavision": lambda: MambaVision(
+        {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
+    ),
     "vim": lambda: Vim({"dim": 16, "depth": 1}, out_indices=(0,)),
     "localvmamba": lambda: LocalVMamba(
         {"dim": 8, "depths": (1, 1), "directions": ["h v_flip w2 w7_flip"]}, out_indices=(0, 1)

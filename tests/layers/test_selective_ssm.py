@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cpu_backends import cpu_backends
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,9 +28,7 @@ def naive(ssm: SelectiveSSM, xs: Tensor) -> Tensor:
     return ys
 
 
-@pytest.mark.parametrize(
-    "backend", [name for name in BACKENDS.names if name not in ("mamba_ssm", "triton")]
-)
+@pytest.mark.parametrize("backend", cpu_backends(BACKENDS))
 @pytest.mark.parametrize(
     ("d_state", "dt_rank", "directions"), [(1, 1, 1), (1, 3, 2), (4, 2, 4), (16, 1, 2)]
 )

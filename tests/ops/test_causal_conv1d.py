@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from cpu_backends import cpu_backends
 from torch import Tensor
 
 from mmquad.ops import causal_conv1d, use_backend
@@ -12,20 +13,7 @@ from mmquad.ops.causal_conv1d.library import causal_conv1d_backward_op, causal_c
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
 
-def _backends() -> list:
-    """All by name; those that cannot run here are skipped with the reason they give."""
-    return [
-        pytest.param(
-            backend.name,
-            marks=pytest.mark.skipif(
-                bool(backend.unavailable()), reason="; ".join(backend.unavailable())
-            ),
-        )
-        for backend in BACKENDS
-    ]
-
-
-every_backend = pytest.mark.parametrize("backend", _backends())
+every_backend = pytest.mark.parametrize("backend", cpu_backends(BACKENDS))
 
 
 def expected(

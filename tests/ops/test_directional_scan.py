@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from cpu_backends import cpu_backends
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -26,22 +27,7 @@ CPU = torch.device("cpu")
 NAMES = ("x", "z", "dt_weight", "dt_bias", "A", "D_skip", "weight")
 
 
-def _backends() -> list:
-    """All by name; those that cannot run here are skipped with the reason they give."""
-    return [
-        pytest.param(
-            backend.name,
-            marks=pytest.mark.skipif(
-                bool(backend.unavailable()), reason="; ".join(backend.unavailable())
-            ),
-        )
-        for backend in BACKENDS
-        # On GPUs only: test_mamba_ssm.py, test_triton_scan.py, kernels/test_cuda_device.py.
-        if backend.name not in ("mamba_ssm", "triton", "cuda")
-    ]
-
-
-every_backend = pytest.mark.parametrize("backend", _backends())
+every_backend = pytest.mark.parametrize("backend", cpu_backends(BACKENDS))
 
 
 class Case(NamedTuple):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from cotangents import project
+from cpu_backends import cpu_backends
 from torch import Tensor
 
 from mmquad.ops import selective_scan
@@ -12,8 +13,7 @@ from mmquad.ops.selective_scan import BACKENDS, selective_scan_reference
 from mmquad.ops.selective_scan.reference import selective_scan_backward_reference
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
-# The others run on GPUs only, or in the interpreter: test_mamba_ssm.py, test_triton_scan.py.
-ON_CPU = [name for name in BACKENDS.names if name not in ("mamba_ssm", "triton")]
+ON_CPU = cpu_backends(BACKENDS)
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias", "z")
 
 # batch, channels, length, states, groups. The last two are so wide that one chunk is used.

@@ -3,15 +3,14 @@
 import pytest
 import torch
 from cotangents import project
+from cpu_backends import cpu_backends
 from torch import Tensor
 
 from mmquad.ops import selective_scan, use_backend
 from mmquad.ops.backend import ENVIRONMENT_VARIABLE
 from mmquad.ops.selective_scan import BACKENDS
 
-every_backend = pytest.mark.parametrize(
-    "backend", [name for name in BACKENDS.names if name not in ("mamba_ssm", "triton")]
-)
+every_backend = pytest.mark.parametrize("backend", cpu_backends(BACKENDS))
 
 
 def make_arguments(dtype: torch.dtype = torch.float64, length: int = 5) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from mmquad.backbones import (
     LocalVim,
     LocalVMamba,
+    MambaVision,
     PlainMamba,
     QuadMamba,
     Vim,
@@ -44,6 +45,12 @@ FAMILIES: dict[str, tuple[Callable[[], VisionBackbone], dict[str, int]]] = {
     "quadmamba": (lambda: QuadMamba(MLPS, out_indices=(0, 2)), HIERARCHICAL),
     "vmamba": (lambda: VMamba(MLPS, out_indices=(0, 2)), HIERARCHICAL),
     "localvmamba": (lambda: LocalVMamba(PYRAMID, out_indices=(0, 2)), HIERARCHICAL),
+    "mambavision": (
+        lambda: MambaVision(
+            PYRAMID | {"stem_dim": 4, "num_heads": (2,), "window": (3,)}, out_indices=(0, 2)
+        ),
+        HIERARCHICAL,
+    ),
     "vim": (lambda: Vim(LAYERS, out_indices=(1, 2)), ISOTROPIC),
     "localvim": (lambda: LocalVim(LAYERS, out_indices=(1, 2)), ISOTROPIC),
     "plainmamba": (

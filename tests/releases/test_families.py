@@ -16,6 +16,7 @@ from mmquad.releases.families import family_of, split_model
         (["cls_token", "blocks.0.attn.qkv.weight"], "ViT (DeiT)"),
         (["layers.3.mixer.A_log"], "Vim"),
         (["layers.3.mamba.A_log"], "PlainMamba"),
+        (["levels.0.blocks.0.conv1.bias", "patch_embed.conv_down.1.bias"], "MambaVision"),
         (["layers.3.mixer.A_log_1", "layers.3.mixer.in_proj.weight"], "LocalVim"),
         (["backbone.stem.conv.weight", "backbone.stages.0.mixer.ssm.A_log"], "mmquad"),
         (["downsample_layers.0.0.weight", "stages.0.0.gamma"], "ConvNeXt"),

@@ -21,6 +21,7 @@ from mmquad.analysis.comparison import (
 from mmquad.analysis.zoo import read_metafiles
 from mmquad.backbones.localvim import LOCALVIM_ARCHS
 from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
+from mmquad.backbones.mambavision import MAMBAVISION_ARCHS
 from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
 from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS
 from mmquad.backbones.vim import VIM_ARCHS
@@ -36,6 +37,7 @@ ARCHS = {
     "Vim": VIM_ARCHS,
     "LocalVim": LOCALVIM_ARCHS,
     "PlainMamba": PLAINMAMBA_ARCHS,
+    "MambaVision": MAMBAVISION_ARCHS,
 }
 MARKER = "<!-- tables: written by tools/analysis_tools/compare_models.py -->"
 
@@ -62,7 +64,7 @@ def config_rows(scope: str, families: list[str], papers: dict[str, Any]) -> list
     for content in read_metafiles(ROOT):
         for model in content["Models"]:
             path = ROOT / model["Config"]
-            if path.parts[-3] != scope:
+            if path.parts[-3] != scope or not path.name.startswith(("mask-rcnn", "upernet")):
                 continue
             cfg = load_config(str(path))
             name = arch_of(path, cfg)

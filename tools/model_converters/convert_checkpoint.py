@@ -1,7 +1,7 @@
 """Convert released weights into a checkpoint that the configs here load.
 
-QuadMamba, VMamba, Vim, PlainMamba and LocalMamba; classifiers, and detectors and segmentors on
-them. Which model a file holds is read from it (identify_checkpoint.py says it without
+QuadMamba, VMamba, Vim, PlainMamba, LocalMamba and MambaVision; classifiers, and detectors and
+segmentors on them. Which model a file holds is read from it (identify_checkpoint.py says it without
 converting), except LocalMamba's directions: name the arch, e.g. --arch tiny-middle-cls.
 
 python tools/model_converters/convert_checkpoint.py quadmamba_small.pth \\
@@ -63,6 +63,8 @@ def main() -> None:
     print(f"arch      {result.arch}")
     for name, value in result.settings.items():
         print(f"{name:<9} {value}")
+    if result.licence:
+        print(f"licence   {result.licence}")
     print(f"sha256    {result.meta['sha256']} (of {result.meta['source']})")
     print(args.target)
 

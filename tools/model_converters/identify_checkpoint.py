@@ -38,6 +38,8 @@ def main() -> None:
     for name, value in found.conversion.settings.items():
         print(f"{name:<8} {value}")
     print(f"task     {found.task}")
+    if found.conversion.licence:
+        print(f"licence  {found.conversion.licence}")
     if not found.entries:
         print("config   none of the released files listed in configs/checkpoints.yml fits")
     for row in found.entries:

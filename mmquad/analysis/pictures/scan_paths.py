@@ -11,12 +11,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from mmquad.analysis.pictures.figure_files import write_figure
-from mmquad.scans import CrossScan, FixedScan, LocalScan, QuadScan, SnakeScan
+from mmquad.scans import CrossScan, FixedScan, LocalScan, QuadScan, RasterScan, SnakeScan
 
 __all__ = ["EXAMPLE_SCANS", "draw_scan_paths", "scan_paths"]
 
 EXAMPLE_SCANS: dict[str, FixedScan | QuadScan] = {
     "cross (VMamba)": CrossScan(),
+    "raster (MambaVision)": RasterScan(),
     "snake (PlainMamba)": SnakeScan(),
     "local (LocalMamba)": LocalScan(("h", "v_flip", "w2", "w3")),
     "quad (QuadMamba)": QuadScan(),

@@ -1,0 +1,26 @@
+"""MambaVision-S, ImageNet-1k, 224 x 224, 320 epochs, 32 GPUs x 128 images.
+
+tools/dist_train.sh configs/mmpretrain/mambavision/mambavision-small_32xb128_in1k.py 32
+
+Published: top-1 83.3 (MambaVision, CVPR 2025, arXiv 2407.08083; with MESA, which is not here).
+"""
+
+_base_ = [
+    "../_base_/models/mambavision.py",
+    "../_base_/datasets/imagenet_bs128_224_whole.py",
+    "../_base_/schedules/imagenet_bs4096_lamb.py",
+    "../_base_/runtime_ema-9998.py",
+]
+
+model = dict(
+    backbone=dict(arch="small", drop_path_rate=0.2),
+    head=dict(in_channels=768),
+)
+# Of 240 pixels the middle 224 are tested.
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    {**_base_.test_pipeline[1], "scale": 240},
+    *_base_.test_pipeline[2:],
+]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

@@ -1,0 +1,21 @@
+r"""UperNet, MambaVision-S, ADE20K, 512 x 512 crops, 160k iterations, 8 GPUs x 2 images.
+
+tools/dist_train.sh \
+    configs/mmseg/mambavision/upernet_mambavision-small_8xb2-160k_ade20k-512x512.py 8
+
+Published: mIoU 48.2 single-scale (MambaVision, CVPR 2025, arXiv 2407.08083; ImageNet weights).
+"""
+
+_base_ = [
+    "../_base_/models/upernet_mambavision.py",
+    "../_base_/datasets/ade20k-512x512.py",
+    "../_base_/schedules/adamw_160k.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    data_preprocessor=dict(size=(512, 512)),
+    backbone=dict(arch="small", window=(160, 56)),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
+)
