@@ -104,7 +104,7 @@ def export_hub(
         cfg.dump(draft / "config.py")
         digest = file_sha256(draft / WEIGHTS_FILE)
         (draft / "README.md").write_text(model_card(facts, digest), encoding="utf-8")
-        if folder.exists():
+        if folder.exists():  # empty; Windows replaces no folder
             folder.rmdir()
         draft.replace(folder)
     finally:

@@ -53,10 +53,10 @@ def read_registered(name: str) -> dict[str, Any]:
     checksum = f"#sha256={row['sha256']}" if "sha256" in row else ""
     path = local_file(row["url"] + checksum)
     conversion = read_release(path, arch=row["arch"])
-    if (conversion.model, conversion.arch) != (row["model"], row["arch"]):
+    if conversion.model != row["model"]:  # of another arch it would not have fitted
         raise CheckpointMismatchError(
-            f"{row['url']} ({path}) holds {conversion.model} {conversion.arch}, expected "
-            f"{row['model']} {row['arch']}: its authors have replaced it, or it is another file."
+            f"{row['url']} ({path}) holds weights of {conversion.model}, expected {row['model']}: "
+            "its authors have replaced it, or it is another file."
         )
     meta = conversion_meta(conversion, path, [row]) | {"source": row["url"]}
     return {"state_dict": conversion.state_dict, "meta": meta}

@@ -99,6 +99,9 @@ def test_whole_models_files_and_addresses(tmp_path: Path, monkeypatch):
     lay(tmp_path / "hub", "o/n", "model.safetensors", whole.read_bytes())
     for source in (str(whole), tmp_path / "whole.pth", "hf://o/n", whole.as_uri()):
         assert same_weights(QuadMamba.from_pretrained(source), model)
+    monkeypatch.chdir(tmp_path)
+    whole.rename("weights")  # looks like a registered name
+    assert same_weights(QuadMamba.from_pretrained("weights"), model)
 
 
 def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch):

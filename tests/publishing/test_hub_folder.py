@@ -212,6 +212,10 @@ def test_errors_leave_nothing_behind(checkpoint: Path, tmp_path: Path, monkeypat
         export(checkpoint)
     assert sorted(tmp_path.iterdir()) == before
     monkeypatch.undo()
+    (tmp_path / "hub").touch()
+    with pytest.raises(SetupError, match="exists and is no empty folder"):
+        export(checkpoint)
+    (tmp_path / "hub").unlink()
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub/notes.txt").touch()
     with pytest.raises(SetupError, match="exists and is no empty folder"):

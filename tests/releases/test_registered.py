@@ -72,7 +72,10 @@ def test_without_a_checksum_arch_and_model_must_be_those_of_the_table(row: dict)
     del row["sha256"]
     assert read_registered(NAME)["meta"]["arch"] == "official"
     row["model"] = "VMamba"
-    with pytest.raises(CheckpointMismatchError, match="QuadMamba official, expected VMamba offic"):
+    with pytest.raises(CheckpointMismatchError, match="weights of QuadMamba, expected VMamba"):
+        read_registered(NAME)
+    row |= {"model": "QuadMamba", "arch": "small"}
+    with pytest.raises(CheckpointMismatchError, match="does not fit"):
         read_registered(NAME)
 
 
