@@ -20,6 +20,10 @@ __all__ = ["bbox_overlaps", "nms", "nms_match", "softnms"]
 TABLE_SIZE = 4096
 # Overlaps that are computed at once: what they are made of fits the second-level cache.
 BLOCK = 65536
+# Boxes from which on it pays to thin them out apart from others.
+GROUP_SIZE = 128
+# Up to this many, a table of all pairs is the fastest way to match boxes.
+MATCH_SIZE = 400
 NAIVE, LINEAR, GAUSSIAN = 0, 1, 2
 
 Array = np.ndarray[Any, Any]
@@ -101,16 +105,24 @@ def _overlaps(first: Array, second: Array, offset: int) -> Array:
 def _separate(left: Array, reach: Array) -> list[Array]:
     """Groups of indices such that no box reaches a box of another group, each from left to right.
 
-    So each group can be thinned out by itself. `batched_nms` moves every class to a place of its
-    own, which makes at least one group per class.
+    So each group can be thinned out by itself, and their tables of overlaps together are smaller
+    than one of all. `batched_nms` moves every class to a place of its own, which makes many gaps;
+    below `GROUP_SIZE` boxes a group costs more than it spares, so neighbours then stay together.
 
     Args:
         left: x1. [N]
         reach: Where nothing farther right is touched. [N]
     """
     order = left.argsort(kind="stable")
+    if len(order) < 2 * GROUP_SIZE:
+        return [order]
     farthest = np.maximum.accumulate(reach[order])
-    return np.split(order, np.flatnonzero(left[order][1:] >= farthest[:-1]) + 1)
+    cuts, last = [], 0
+    for gap in (np.flatnonzero(left[order][1:] >= farthest[:-1]) + 1).tolist():
+        if gap - last >= GROUP_SIZE:
+            cuts.append(gap)
+            last = gap
+    return np.split(order, cuts)
 
 
 def _decays(
@@ -241,6 +253,8 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     threshold = _single(iou_threshold)
     remaining = dets[:, 4].sort(0, descending=True).indices.numpy()
     boxes = np.ascontiguousarray(dets[:, :4].to(dtype).numpy().T)[:, remaining]
+    if 0 < len(remaining) <= MATCH_SIZE:
+        return _match_all(_overlaps(boxes, boxes, 0) >= threshold, remaining)
     groups = []
     while len(remaining):
         matches = _overlaps(boxes[:, : BLOCK // len(remaining) + 1], boxes, 0) >= threshold
@@ -253,3 +267,24 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
                 groups.append([int(remaining[row]), *remaining[others].tolist()])
         remaining, boxes = remaining[free], boxes[:, free]
     return groups
+
+
+def _match_all(matches: Array, names: Array) -> list[list[int]]:
+    """Groups of `nms_match` from the table of all pairs, boxes in falling order of score.
+
+    Args:
+        matches: Whether a box suppresses another. [N, N] bool
+        names: Index of each box. [N]
+    """
+    rows, length = np.packbits(matches, axis=1, bitorder="little").tobytes(), -(-len(names) // 8)
+    kept, gone = [], 0  # a bit for each box
+    for i in range(len(names)):
+        if not gone >> i & 1:
+            kept.append(i)
+            gone |= int.from_bytes(rows[i * length : (i + 1) * length], "little")
+    # Each box belongs to the first kept one that suppresses it, a kept one to itself.
+    owner = matches[kept].argmax(0)
+    owner[kept] = np.arange(len(kept))
+    members = names[owner.argsort(kind="stable")].tolist()
+    ends = np.cumsum(np.bincount(owner)).tolist()
+    return [members[start:end] for start, end in zip([0, *ends], ends, strict=False)]

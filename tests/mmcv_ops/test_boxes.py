@@ -197,6 +197,48 @@ def test_nms_match_groups_by_who_suppressed_whom(served):
     assert groups == [[2, 3], [1], [0]]
 
 
+def matched(dets: torch.Tensor, threshold: float) -> list[list[int]]:
+    """Greedy NMS by the book, with whom each kept box suppresses."""
+    rest = dets[:, 4].sort(0, descending=True).indices.tolist()
+    groups = []
+    while rest:
+        first, *others = rest
+        # In single precision, as the operators compare.
+        gone = [i for i in others if np.float32(iou(*dets[[first, i], :4].tolist())) >= threshold]
+        groups.append([first, *gone])
+        rest = [i for i in others if i not in gone]
+    return groups
+
+
+@pytest.mark.parametrize("table", [1000, 0])
+def test_nms_match_by_the_book(served, random, monkeypatch, table):
+    monkeypatch.setattr(served_boxes, "MATCH_SIZE", table)
+    for count in (1, 9, 60):
+        boxes, scores = boxes_and_scores(count, random)
+        boxes[count // 2, 2:] = boxes[count // 2, :2]  # without area: overlaps not even itself
+        dets = torch.cat([boxes.round(), scores[:, None]], 1)
+        for threshold in (0.25, 0.5):
+            found = [group.tolist() for group in nms_match(dets, threshold)]
+            assert found == matched(dets, threshold)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_soft_nms_of_classes_apart(served, random, monkeypatch, method):
+    """Whatever boxes are thinned out together, those of other classes take no part."""
+    boxes, scores = boxes_and_scores(60, random)
+    classes = torch.arange(60) % 5
+    boxes += 1000.0 * classes[:, None]
+    alone = {}
+    for own in (torch.nonzero(classes == c)[:, 0] for c in range(5)):
+        dets, kept = soft_nms(boxes[own], scores[own], method=method)
+        alone |= dict(zip(own[kept].tolist(), dets[:, 4].tolist(), strict=True))
+    for size in (1, 7, 12, 13, 1000):
+        monkeypatch.setattr(served_boxes, "GROUP_SIZE", size)
+        dets, kept = soft_nms(boxes, scores, method=method)
+        assert dict(zip(kept.tolist(), dets[:, 4].tolist(), strict=True)) == alone
+        assert dets[:, 4].tolist() == sorted(alone.values(), reverse=True)
+
+
 def test_nms_match_is_that_of_the_compiled_mmcv(both, random):
     for count in (0, 1, 40, 200):
         boxes, scores = boxes_and_scores(count, random)
