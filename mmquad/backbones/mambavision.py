@@ -6,6 +6,7 @@ paper and of what the release's weights mean. The weights are under CC-BY-NC-SA-
 own to fetch.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -191,6 +192,12 @@ class MambaVision(HierarchicalBackbone):
         grid = grid.clone(memory_format=torch.contiguous_format)
         x = grid.view(batch, rows * side, columns * side, channels)
         return x if whole else F.pad(x, (0, 0, 0, -right, 0, -below))
+
+    @classmethod
+    def arguments_told_by(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Which kind of norm the outputs have."""
+        is_batch = any(re.match(r"norm\d+\.running_mean", name) for name in weights)
+        return {"output_norm": "batch" if is_batch else "layer"}
 
     def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """For outputs with LayerNorms, these, new, in place of the batch norm of a classifier."""

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class PretrainedBackbone(BaseModule):
 
     def settings(self) -> dict[str, Any]:
         """Arguments that change the outputs of given weights but the shape of none."""
+        return {}
+
+    @classmethod
+    def arguments_told_by(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Arguments, besides the arch and settings, that weights of this family need."""
+        del weights
         return {}
 
     def adapt_pretrained(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -134,7 +141,7 @@ class PretrainedBackbone(BaseModule):
         meta, prefix = loaded.get("meta") or {}, _prefix_of(loaded)
         family = _class_for(cls, meta, str(source))
         weights = take_prefix(extract_state_dict(loaded), prefix)
-        model = family(**_arguments_for(meta, weights, arguments))
+        model = family(**_arguments_for(family, meta, weights, arguments))
         model._take_weights(loaded, str(source), prefix, ignore_settings, adapt_in_channels)
         return model.eval()
 
@@ -213,7 +220,7 @@ def _class_for(asked: type[nn.Module], meta: Mapping[str, Any], source: str) -> 
 
 
 def _arguments_for(
-    meta: Mapping[str, Any], weights: Mapping[str, Tensor], given: Mapping[str, Any]
+    family: Any, meta: Mapping[str, Any], weights: Mapping[str, Tensor], given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Arguments for the class: what the weights say, below what the caller says."""
     written = {name: meta[name] for name in ("arch", "in_channels") if name in meta}
@@ -221,7 +228,10 @@ def _arguments_for(
     normed = sorted(int(m[1]) for name in weights if (m := re.match(r"norm(\d+)\.weight", name)))
     if normed:
         written["out_indices"] = normed
-    return {**written, **(meta.get("settings") or {}), **given}
+    # Settings that are fields of the arch come with it.
+    known = {name for each in family.__mro__ for name in signature(each).parameters}
+    settings = {k: v for k, v in (meta.get("settings") or {}).items() if k in known}
+    return {**written, **settings, **family.arguments_told_by(weights), **given}
 
 
 def _prefix_of(checkpoint: Mapping[str, Any]) -> str | None:

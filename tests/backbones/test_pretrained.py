@@ -44,6 +44,19 @@ def test_every_family_comes_back(case: Case, tmp_path: Path):
     assert all(torch.equal(x, y) for x, y in zip(loaded(image), model(image), strict=True))
 
 
+def test_mambavision_keeps_the_norm_that_was_trained(tmp_path: Path):
+    """A classifier's batch norm; detectors get new LayerNorms in its place, on request."""
+    case = BACKBONES["mambavision"]
+    torch.manual_seed(0)
+    model = case.build(**case.settings, output_norm="batch", out_indices=(3,))
+    model.norm3.running_mean.fill_(0.5)
+    model.save_pretrained(tmp_path)
+    loaded = VisionBackbone.from_pretrained(tmp_path)
+    assert same_weights(loaded, model)
+    asked = VisionBackbone.from_pretrained(tmp_path, output_norm="layer")
+    assert isinstance(asked.norm3, torch.nn.LayerNorm)
+
+
 def test_arguments_stand_above_what_the_weights_say(tmp_path: Path):
     model = saved(tmp_path)
     loaded = VisionBackbone.from_pretrained(tmp_path, out_indices=(0,), frozen_stages=1)
