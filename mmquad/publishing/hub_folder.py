@@ -56,7 +56,7 @@ def export_hub(
             card has no entry for leaderboards: the class that reads the data is not its name.
         name: Of the model, as on the card; default the config's.
         license: Identifier of the weights' licence, e.g. ``apache-2.0``; None: the card says that
-            none is stated.
+            none is stated, or what the checkpoint of a converted release says.
         cfg_options: Overrides of config keys.
 
     Raises:
@@ -78,16 +78,19 @@ def export_hub(
         raise SetupError(
             f"The backbone of {config} is a {type(backbone).__name__}; expected one of mmquad."
         )
+    written = _written_meta(str(checkpoint))
+    classes = written.get("dataset_meta") or {}  # where mmengine's inferencers look for them
     facts = {
         "name": name or Path(config).stem,
         "library": library_of(cfg),
         **backbone.description(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "preprocessing": _preprocessing(cfg),
-        "dataset_meta": _dataset_meta(str(checkpoint)),
+        "dataset_meta": {k: classes[k] for k in ("classes", "palette") if classes.get(k)},
         "dataset": dataset,
         "metrics": measured,
         "license": license,
+        "licence": written.get("licence", ""),  # in words, as conversions of releases note it
         "source": Path(checkpoint).name,
         "sha256": _sha256(str(checkpoint)),
         "mmquad_version": __version__,
@@ -153,11 +156,9 @@ def _preprocessing(cfg: Config) -> dict[str, Any]:
     }
 
 
-def _dataset_meta(checkpoint: str) -> dict[str, Any]:
-    """Classes and colours, where mmengine's inferencers look for them; empty if nobody says."""
-    content = read_checkpoint_from(checkpoint, allowed=runner_checkpoint_globals())
-    meta = (content.get("meta") or {}).get("dataset_meta") or {}
-    return {name: meta[name] for name in ("classes", "palette") if meta.get(name)}
+def _written_meta(checkpoint: str) -> Mapping[str, Any]:
+    """What the checkpoint says of itself."""
+    return read_checkpoint_from(checkpoint, allowed=runner_checkpoint_globals()).get("meta") or {}
 
 
 def _sha256(checkpoint: str) -> str:

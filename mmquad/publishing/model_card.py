@@ -107,7 +107,8 @@ def _metrics(facts: Mapping[str, Any]) -> str:
 
 
 def _origin(facts: Mapping[str, Any], sha256: str) -> str:
-    licence = facts["license"] or "not stated"
+    stated = [text for text in (facts["license"], facts["licence"]) if text]
+    licence = "; of the release: ".join(stated) or "not stated"
     return f"""## Origin
 
 Exported by mmquad {facts["mmquad_version"]} from `{facts["source"]}` (SHA-256 `{facts["sha256"]}`).

@@ -114,6 +114,19 @@ def test_the_class_that_reads_the_data_is_not_its_name(checkpoint: Path):
     assert "Measured on the test data of `config.py`, with its test settings." in text
 
 
+def test_the_licence_of_a_release_stays(checkpoint: Path):
+    content = torch.load(checkpoint)
+    content["meta"]["licence"] = "CC-BY-NC-SA-4.0: non-commercial"
+    torch.save(content, checkpoint)
+    folder = export(checkpoint)
+    assert "Licence of the weights: CC-BY-NC-SA-4.0: non-comm" in (folder / "README.md").read_text()
+    folder.rename(folder.with_name("first"))
+    weights = folder.with_name("first") / "model.safetensors"
+    again = export_hub(CONFIG, weights, folder, license="other", cfg_options=OPTIONS)
+    text = (again / "README.md").read_text()
+    assert "Licence of the weights: other; of the release: CC-BY-NC-SA-4.0: non-commerc" in text
+
+
 def test_nothing_is_claimed_that_was_not_given(checkpoint: Path):
     folder = export(checkpoint)
     front = front_matter(folder)
