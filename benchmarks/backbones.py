@@ -15,7 +15,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.scan_layers import runnable_backends
 from benchmarks.timing import measurements
 from benchmarks.unfused_layer import unfused
-from mmquad.backbones import LocalVMamba, QuadMamba, VMamba
+from mmquad.backbones import LocalVMamba, MambaVision, QuadMamba, SpatialMamba, VMamba
 from mmquad.ops import use_backend
 
 __all__ = [
@@ -60,6 +60,8 @@ _BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "QuadMamba": QuadMamba,
     "VMamba": VMamba,
     "LocalVMamba": LocalVMamba,
+    "MambaVision": MambaVision,
+    "SpatialMamba": SpatialMamba,
 }
 
 
@@ -84,6 +86,8 @@ CPU_CASES = (
     BackboneCase("QuadMamba", "tiny", 2, 224, 224),
     BackboneCase("VMamba", "tiny-s2l5", 1, 224, 224),
     BackboneCase("LocalVMamba", "tiny", 1, 224, 224),
+    BackboneCase("MambaVision", "tiny", 1, 224, 224),
+    BackboneCase("SpatialMamba", "tiny", 1, 224, 224),
 )
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmquad.layers import QuadMixer, ScanMixer
+from mmquad.layers import HalfScanMixer, QuadMixer, ScanMixer, SpatialMixer
 from mmquad.layers.local_mixers import LocalMapMixer
 from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.ops import selective_scan
@@ -28,30 +28,79 @@ SCAN = "chunked"
 
 @contextmanager
 def unfused(model: nn.Module) -> Iterator[nn.Module]:
-    """Compute the scans of ``model`` by :func:`unfused_scan` inside a ``with`` block.
+    """Compute the scans of ``model`` as published inside a ``with`` block.
 
     Raises:
-        ValueError: The model has no :class:`mmquad.layers.ScanMixer`.
+        ValueError: The model has neither :class:`mmquad.layers.ScanMixer` nor
+            :class:`mmquad.layers.HalfScanMixer`.
     """
-    mixers = [module for module in model.modules() if isinstance(module, ScanMixer)]
+    mixers = [m for m in model.modules() if isinstance(m, ScanMixer | HalfScanMixer)]
     if not mixers:
         raise ValueError(f"{type(model).__name__} has no ScanMixer: there is nothing to unfuse")
     for mixer in mixers:
-        mixer.mix = functools.partial(_mix, mixer)  # type: ignore[method-assign]
+        if isinstance(mixer, ScanMixer):
+            mixer.mix = functools.partial(_mix, mixer)  # type: ignore[method-assign]
+        else:
+            mixer.forward = functools.partial(_half_scan, mixer)  # type: ignore[method-assign]
     try:
         yield model
     finally:
         for mixer in mixers:
-            del mixer.mix
+            vars(mixer).pop("mix", None), vars(mixer).pop("forward", None)
 
 
 def _mix(mixer: ScanMixer, x: Tensor) -> Tensor:
     """What :meth:`ScanMixer.mix` computes, ``[B, H, W, D] -> [B, H, W, D]``."""
+    if isinstance(mixer, SpatialMixer):
+        return _fused_states(mixer, x)
     weight = mixer.selector(x, mixer.scan) if isinstance(mixer, QuadMixer) else None
     if not isinstance(mixer, LocalMapMixer):
         return unfused_scan(mixer.ssm, x, mixer.scan, weight)
     ys = unfused_scan(mixer.ssm, x, mixer.scan, merge=False)
     return mixer.combine(ys.flatten(2, 3)).unflatten(1, x.shape[1:3])
+
+
+def _half_scan(mixer: HalfScanMixer, x: Tensor) -> Tensor:
+    """MambaVision's mixer as its release computes it, channels first: ``[B, L, C]`` to the same."""
+    both = mixer.in_proj(x).transpose(1, 2).contiguous().chunk(2, dim=1)
+    weights = mixer.conv_weight[:, None].chunk(2)
+    scanned, other = (
+        F.silu(F.conv1d(half, weight, padding="same", groups=half.shape[1]))
+        for half, weight in zip(both, weights, strict=True)
+    )
+    ssm = mixer.ssm
+    y = _scan(ssm, scanned[:, None], slice(None), bias=ssm.step_bias())[:, 0]
+    joined = torch.cat([y.to(other.dtype), other], dim=1)
+    return mixer.out_proj(joined.transpose(1, 2).contiguous())
+
+
+def _fused_states(mixer: SpatialMixer, x: Tensor) -> Tensor:
+    """Spatial-Mamba's scan and fusion, channels first, three maps padded for themselves."""
+    grid = x.permute(0, 3, 1, 2).contiguous()
+    ssm, fusion = mixer.ssm, mixer.fusion
+    tokens = grid.flatten(2)
+    projected = torch.einsum("bdl,cd->bcl", tokens, ssm.x_proj[0])
+    rank, B, C = projected.split([ssm.dt_rank, 1, 1], dim=1)
+    states = selective_scan(
+        tokens.float(),
+        torch.einsum("brl,dr->bdl", rank, ssm.dt_proj[0]).float(),
+        ssm.state_matrix()[0],
+        B.float(),
+        torch.ones_like(B).float(),
+        delta_bias=ssm.dt_bias[0].float(),
+        delta_softplus=True,
+        backend=SCAN,
+    )
+    assert isinstance(states, Tensor)
+    states = states.view(grid.shape)
+    fused = torch.zeros_like(states)
+    kernels, factors = fusion.weight.float(), fusion.alpha.float()
+    for kernel, factor, dilation in zip(kernels, factors, (1, 3, 5), strict=True):
+        padded = F.pad(states, (dilation,) * 4, mode="replicate")
+        sums = F.conv2d(padded, kernel[:, None], dilation=dilation, groups=grid.shape[1])
+        fused = fused + factor * sums
+    y = fused * C.view(-1, 1, *grid.shape[2:]) + ssm.D_skip.view(1, -1, 1, 1) * grid
+    return y.permute(0, 2, 3, 1).contiguous()
 
 
 def unfused_scan(
@@ -149,7 +198,7 @@ def _both_ways(ssm: SelectiveSSM, forward: list[Tensor]) -> list[Tensor]:
     return list(merged.unbind(1))
 
 
-def _scan(ssm: SelectiveSSM, xs: Tensor, directions: slice) -> Tensor:
+def _scan(ssm: SelectiveSSM, xs: Tensor, directions: slice, bias: Tensor | None = None) -> Tensor:
     """Sequences ``[B, K, D, L] -> [B, K, D, L]``, some of the layer's directions."""
     split = [ssm.dt_rank, ssm.d_state, ssm.d_state]
     projected = torch.einsum("bkdl,kcd->bkcl", xs, ssm.x_proj[directions])
@@ -162,7 +211,7 @@ def _scan(ssm: SelectiveSSM, xs: Tensor, directions: slice) -> Tensor:
         B.contiguous().float(),
         C.contiguous().float(),
         ssm.D_skip[directions].flatten().float(),
-        delta_bias=ssm.dt_bias[directions].flatten().float(),
+        delta_bias=(ssm.dt_bias if bias is None else bias)[directions].flatten().float(),
         delta_softplus=True,
         backend=SCAN,
     )

@@ -10,6 +10,7 @@ from mmquad.backbones.localvmamba import LocalVMamba
 from mmquad.backbones.mambavision import MambaVision
 from mmquad.backbones.plainmamba import PlainMamba
 from mmquad.backbones.quadmamba import QuadMamba
+from mmquad.backbones.spatialmamba import SpatialMamba
 from mmquad.backbones.vim import Vim
 from mmquad.backbones.vmamba import VMamba
 
@@ -24,6 +25,7 @@ __all__ = [
     "PlainMamba",
     "QuadMamba",
     "SequenceBackbone",
+    "SpatialMamba",
     "VMamba",
     "Vim",
     "VisionBackbone",

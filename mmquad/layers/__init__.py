@@ -16,13 +16,16 @@ from mmquad.layers.patch import (
     ConvDownsample,
     ConvStem,
     DeepPatchEmbed,
+    ExpandedDownsample,
     PatchEmbed,
     PatchMerging,
+    ResidualStem,
 )
 from mmquad.layers.positions import ClassToken, GridPositions
 from mmquad.layers.rotary import rotate_grid
 from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.layers.snake_mixer import SnakeMixer
+from mmquad.layers.spatial_mixer import PositionedBlock, SpatialMixer, StateFusion
 from mmquad.layers.weight_decay import exempt_from_decay, exempt_parameters
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "DirectionAttention",
     "DirectionSearch",
     "DropPath",
+    "ExpandedDownsample",
     "GridPositions",
     "HalfScanMixer",
     "LayerNorm",
@@ -49,12 +53,16 @@ __all__ = [
     "MixerBlock",
     "PatchEmbed",
     "PatchMerging",
+    "PositionedBlock",
     "QuadMixer",
     "RMSNorm",
+    "ResidualStem",
     "ScanMixer",
     "SelectiveSSM",
     "SelfAttention",
     "SnakeMixer",
+    "SpatialMixer",
+    "StateFusion",
     "exempt_from_decay",
     "exempt_parameters",
     "rotate_grid",

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmquad.layers.depthwise import DepthwiseConv2d, PointwiseConv2d
 from mmquad.layers.norms import BatchNorm2d, MapBatchNorm
 from mmquad.layers.sizes import surely
 
@@ -12,8 +13,10 @@ __all__ = [
     "ConvDownsample",
     "ConvStem",
     "DeepPatchEmbed",
+    "ExpandedDownsample",
     "PatchEmbed",
     "PatchMerging",
+    "ResidualStem",
     "conv_channels_last",
 ]
 
@@ -68,6 +71,64 @@ class BatchNormStem(nn.Module):
         x = image.permute(0, 2, 3, 1).contiguous()
         x = self.act(self.norm1(conv_channels_last(self.conv1, x)))
         return self.act(self.norm2(conv_channels_last(self.conv2, x)))
+
+
+class ResidualStem(nn.Module):
+    """Spatial-Mamba's: four 3x3 convolutions and a 1x1, batch norms: ``[B, ceil(H/4), ...]``.
+
+    The second and the third convolution are a residual branch.
+
+    Args:
+        in_channels: Channels of the image.
+        dim: C.
+    """
+
+    def __init__(self, in_channels: int, dim: int) -> None:
+        super().__init__()
+        half, wide = dim // 2, 4 * dim
+        self.conv1 = nn.Conv2d(in_channels, half, 3, stride=2, padding=1, bias=False)
+        self.norm1 = MapBatchNorm(half)
+        self.conv2 = nn.Conv2d(half, half, 3, padding=1, bias=False)
+        self.norm2 = MapBatchNorm(half)
+        self.conv3 = nn.Conv2d(half, half, 3, padding=1, bias=False)
+        self.norm3 = MapBatchNorm(half)
+        self.conv4 = nn.Conv2d(half, wide, 3, stride=2, padding=1, bias=False)
+        self.norm4 = MapBatchNorm(wide)
+        self.conv5 = PointwiseConv2d(wide, dim, bias=False)
+        self.norm5 = MapBatchNorm(dim)
+        self.act = nn.ReLU()
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image.permute(0, 2, 3, 1).contiguous()
+        x = self.act(self.norm1(conv_channels_last(self.conv1, x)))
+        branch = self.act(self.norm2(conv_channels_last(self.conv2, x)))
+        x = x + self.norm3(conv_channels_last(self.conv3, branch))
+        x = self.act(self.norm4(conv_channels_last(self.conv4, x)))
+        return self.norm5(self.conv5(x))
+
+
+class ExpandedDownsample(nn.Module):
+    """Widened fourfold, 3x3 depthwise of stride 2, narrowed: ``[B, H, W, c] -> [..., c']``.
+
+    Spatial-Mamba's, after MLLA: ReLU after the first two convolutions, batch norm after the last.
+
+    Args:
+        dim: c.
+        out_dim: c'; there are ``4 c'`` channels in between.
+    """
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.expand = PointwiseConv2d(dim, 4 * out_dim)
+        self.conv = DepthwiseConv2d(4 * out_dim, 3, stride=2)
+        self.act = nn.ReLU()
+        self.reduce = PointwiseConv2d(4 * out_dim, out_dim)
+        self.norm = MapBatchNorm(out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.expand(x))
+        x = self.act(conv_channels_last(self.conv, x))
+        return self.norm(self.reduce(x))
 
 
 class ConvDownsample(nn.Module):

@@ -89,6 +89,21 @@ class SelectiveSSM(nn.Module):
         parameters = (self.dt_proj, self.step_bias(), self.state_matrix(), self.D_skip)
         return directional_scan(x, z, *parameters, order, inverse, window, weight, merge=merge)
 
+    def scan_states(self, x: Tensor, order: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        """The states themselves, ``[B, L, D]`` in float32 at least, and C of every token.
+
+        For one state and one direction: ``h`` before it is read out, and ``C`` ``[B, L, 1]``. The
+        skip is left out.
+        """
+        assert self.d_state == self.directions == 1
+        z = F.linear(x, self.x_proj.flatten(0, 1))
+        C = z[..., -1:]
+        # Read out by C = 1, the state is the result.
+        z = torch.cat([z[..., :-1], torch.ones_like(C)], dim=-1)
+        no_skip = torch.zeros_like(self.D_skip)
+        parameters = (self.dt_proj, self.step_bias(), self.state_matrix(), no_skip)
+        return directional_scan(x, z, *parameters, order, inverse), C
+
     def forward(self, xs: Tensor) -> Tensor:
         """Sequences ``[B, L, K, D]`` -> ``[B, L, K, D]``, in float32 at least."""
         return self.scan(xs, *self.project(xs))

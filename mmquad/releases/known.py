@@ -12,6 +12,7 @@ from mmquad.backbones import (
     MambaVision,
     PlainMamba,
     QuadMamba,
+    SpatialMamba,
     Vim,
     VisionBackbone,
     VMamba,
@@ -21,6 +22,7 @@ from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
 from mmquad.backbones.mambavision import MAMBAVISION_ARCHS
 from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
 from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS
+from mmquad.backbones.spatialmamba import SPATIALMAMBA_ARCHS
 from mmquad.backbones.vim import VIM_ARCHS
 from mmquad.backbones.vmamba import VMAMBA_ARCHS
 from mmquad.checkpoints.loading import CheckpointMismatchError
@@ -29,6 +31,7 @@ from mmquad.releases.localmamba import convert_localvim, convert_localvmamba
 from mmquad.releases.mambavision import convert_mambavision, mambavision_arch, mambavision_norm
 from mmquad.releases.plainmamba import convert_plainmamba, plainmamba_arch
 from mmquad.releases.quadmamba import convert_quadmamba, quadmamba_arch
+from mmquad.releases.spatialmamba import convert_spatialmamba, spatialmamba_arch
 from mmquad.releases.vim import convert_vim, vim_arch
 from mmquad.releases.vmamba import convert_vmamba, vmamba_arch
 
@@ -100,6 +103,9 @@ RELEASES = {
     "Vim": Release(Vim, VIM_ARCHS, convert_vim, vim_arch),
     "PlainMamba": Release(
         PlainMamba, PLAINMAMBA_ARCHS, convert_plainmamba, plainmamba_arch, {"reading": "released"}
+    ),
+    "SpatialMamba": Release(
+        SpatialMamba, SPATIALMAMBA_ARCHS, convert_spatialmamba, spatialmamba_arch
     ),
     "MambaVision": Release(
         MambaVision,

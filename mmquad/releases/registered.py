@@ -34,7 +34,8 @@ def read_registered(name: str) -> dict[str, Any]:
         name: Registered name, that of the config the weights belong to.
 
     Raises:
-        CheckpointFileError: There is no such name, or the file cannot be fetched or opened.
+        CheckpointFileError: There is no such name, or the file cannot be fetched or opened, also
+            because it lies behind a page for browsers.
         CheckpointMismatchError: The file is another than the table says.
 
     Returns:
@@ -49,6 +50,11 @@ def read_registered(name: str) -> dict[str, Any]:
             f"{name!r} is neither a path nor the name of an official release; of those, near ones "
             f"are {', '.join(near) or 'none'}. All are in {installed_table()}: names of the "
             "configs."
+        )
+    if not row["url"].endswith(row["file"]):
+        raise CheckpointFileError(
+            f"the weights of {name} lie behind a page that only a browser gets past: download "
+            f"{row['url']} and give the file's path to tools/model_converters/convert_checkpoint.py"
         )
     checksum = f"#sha256={row['sha256']}" if "sha256" in row else ""
     path = local_file(row["url"] + checksum)

@@ -10,7 +10,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmquad.analysis.complexity import count_complexity
-from mmquad.backbones import LocalVMamba, MambaVision, PlainMamba, QuadMamba, Vim, VMamba
+from mmquad.backbones import (
+    LocalVMamba,
+    MambaVision,
+    PlainMamba,
+    QuadMamba,
+    SpatialMamba,
+    Vim,
+    VMamba,
+)
 from mmquad.ops import causal_conv1d, directional_scan, selective_scan
 from mmquad.ops.costs import COSTS
 from mmquad.scans import CrossScan
@@ -26,6 +34,7 @@ BACKBONES = {
     "vmamba": lambda: VMamba(SIZES, out_indices=(0, 1)),
     "localvmamba": lambda: LocalVMamba(LOCAL, out_indices=(0, 1)),
     "mambavision": lambda: MambaVision(HYBRID),
+    "spatialmamba": lambda: SpatialMamba({"dim": 8, "depths": (1, 1)}),
     "vim": lambda: Vim({"dim": 12, "depth": 2, "grid": (3, 3), "d_state": 3}),
     "plainmamba": lambda: PlainMamba({"dim": 12, "depth": 2, "grid": (3, 3), "d_state": 3}),
 }

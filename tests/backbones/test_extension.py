@@ -15,6 +15,7 @@ from mmquad.backbones import (
     MambaVision,
     PlainMamba,
     QuadMamba,
+    SpatialMamba,
     Vim,
     VisionBackbone,
     VMamba,
@@ -32,6 +33,7 @@ FAMILIES = {
     MambaVision: {
         "arch": {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
     },
+    SpatialMamba: {"arch": {"dim": 8, "depths": (2, 1)}},
     Vim: {"arch": LAYERS, "out_indices": (0, 1)},
     LocalVim: {"arch": LAYERS, "out_indices": (0, 1)},
     PlainMamba: {"arch": LAYERS | {"conv_layers": (1,)}, "out_indices": (0, 1)},

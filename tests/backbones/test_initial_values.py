@@ -22,6 +22,7 @@ from mmquad.backbones import (
     MambaVision,
     PlainMamba,
     QuadMamba,
+    SpatialMamba,
     Vim,
     VisionBackbone,
     VMamba,
@@ -167,6 +168,17 @@ FAMILIES = {
             r"scale[12]\.weight": all_equal(1e-5),
         },
     ),
+    "spatialmamba": Family(
+        lambda: SpatialMamba({"dim": 32, "depths": (2, 1, 2)}, out_indices=(0, 2)),
+        {k: v for k, v in HIERARCHICAL.items() if "reduce" not in k}
+        | {
+            r"\.(in_proj|out_proj|fc1|fc2)\.weight": normal(0.02),
+            r"\.(fc1|fc2)\.bias": all_equal(0),
+            r"downsamples\.\d\.(expand|reduce)\.weight": of_filter,
+            r"position\d\.weight": of_filter,
+            r"fusion\.(weight|alpha)": all_equal(1),
+        },
+    ),
     "vim": Family(
         lambda: Vim(LAYER, out_indices=(3, LAYERS - 1)),
         SEQUENCE
@@ -212,7 +224,7 @@ def distributions(model: VisionBackbone, rows: dict[str, Cdf]) -> dict[str, Tens
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
         value = parameter.detach()
-        bias = re.fullmatch(r"(.*conv\d?)\.bias", name)
+        bias = re.fullmatch(r"(.*(conv|position|expand|reduce)\d?)\.bias", name)
         found = [pattern for pattern in rows if re.search(rf"({pattern})$", name)]
         if bias and not found:  # torch's convolutions draw both within one bound
             found = ["convolutions' biases"]

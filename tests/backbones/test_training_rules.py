@@ -11,6 +11,7 @@ from mmquad.backbones import (
     MambaVision,
     PlainMamba,
     QuadMamba,
+    SpatialMamba,
     Vim,
     VisionBackbone,
     VMamba,
@@ -32,6 +33,7 @@ EXEMPT: dict[str, tuple[VisionBackbone, set[str]]] = {
         ),
         {*SSM, "scale1.weight", "scale2.weight"},
     ),
+    "spatialmamba": (SpatialMamba(PYRAMID, out_indices=(0, 2)), {*SSM, "fusion.alpha"}),
     "vim": (
         Vim(LAYERS, out_indices=(0, 2)),
         {*SSM, "conv_bias", "positions.table", "class_token.token", "class_token.position"}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks import backbones as benchmark
-from benchmarks import memory
+from benchmarks import memory, unfused_layer
 from benchmarks.backbones import (
     MODES,
     PARTS,
@@ -20,7 +20,7 @@ from benchmarks.backbones import (
     breakdown_table,
     table,
 )
-from mmquad.backbones import QuadMamba
+from mmquad.backbones import MambaVision, QuadMamba, SpatialMamba
 
 TOOL = Path(__file__).parents[2] / "benchmarks/benchmark_backbone.py"
 CASE = BackboneCase("QuadMamba", "small", 1, 32, 64)
@@ -133,3 +133,28 @@ def test_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     with pytest.raises(SystemExit):
         runpy.run_path(str(TOOL), run_name="__main__")
     assert "no model has 'nothing' in its name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: SpatialMamba({"dim": 8, "depths": (1, 1)}),
+        lambda: MambaVision(
+            {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
+        ),
+    ],
+    ids=["spatialmamba", "mambavision"],
+)
+def test_mixers_of_their_own_are_unfused_too(model):
+    torch.manual_seed(0)
+    built = model().double().eval()
+    for parameter in built.parameters():  # off initial values that hide a part
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    image = torch.randn(2, 3, 50, 71, dtype=torch.float64)
+    fused = built(image)
+    with unfused_layer.unfused(built):
+        published = built(image)
+    assert not torch.equal(fused[-1], published[-1]), "nothing was unfused"
+    for mine, theirs in zip(fused, published, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)  # scans there are float32
+    assert all(torch.equal(a, b) for a, b in zip(built(image), fused, strict=True))

@@ -12,6 +12,7 @@ from mmquad.backbones import (
     MambaVision,
     PlainMamba,
     QuadMamba,
+    SpatialMamba,
     VisionBackbone,
     VMamba,
 )
@@ -26,6 +27,7 @@ MODELS = {
     "vmamba-vanilla": (VMamba, PYRAMID | {"overlap": False}, "stem.conv.weight"),
     "localvmamba": (LocalVMamba, PYRAMID, "stem.conv.weight"),
     "mambavision": (MambaVision, HYBRID, "stem.conv1.weight"),
+    "spatialmamba": (SpatialMamba, {"dim": 8, "depths": (1,)}, "stem.conv1.weight"),
     "localvim": (LocalVim, LAYERS, "stem.conv.weight"),
     "plainmamba": (PlainMamba, LAYERS, "stem.convs.0.weight"),
 }

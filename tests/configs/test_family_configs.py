@@ -26,13 +26,16 @@ from mmquad.engine.cpu import replace_sync_bn
 from mmquad.releases.known import RELEASES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FAMILIES = ("vmamba", "vim", "plainmamba", "mambavision")
+FAMILIES = ("vmamba", "vim", "plainmamba", "mambavision", "spatialmamba")
 LEAVES = sorted(path for family in FAMILIES for path in CONFIGS.glob(f"*/{family}/*.py"))
 # The smallest of each family and library.
 TRAINED = [
     "mmpretrain/vmamba/vmamba-vanilla-tiny_8xb128_in1k",
     "mmpretrain/vim/vim-tiny_8xb128_in1k",
     "mmpretrain/plainmamba/plainmamba-l1_8xb256_in1k",
+    "mmpretrain/spatialmamba/spatialmamba-tiny_8xb128_in1k",
+    "mmdet/spatialmamba/mask-rcnn_spatialmamba-tiny_fpn_1x_coco",
+    "mmseg/spatialmamba/upernet_spatialmamba-tiny_8xb2-160k_ade20k-512x512",
     "mmpretrain/mambavision/mambavision-tiny_32xb128_in1k",
     "mmdet/mambavision/cascade-mask-rcnn_mambavision-tiny_fpn_amp-ms-3x_coco",
     "mmseg/mambavision/upernet_mambavision-tiny_16xb1-160k_ade20k-512x512",

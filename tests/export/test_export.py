@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from mmquad.backbones import LocalVim, LocalVMamba, MambaVision, PlainMamba, QuadMamba, Vim, VMamba
+from mmquad.backbones import (
+    LocalVim,
+    LocalVMamba,
+    MambaVision,
+    PlainMamba,
+    QuadMamba,
+    SpatialMamba,
+    Vim,
+    VMamba,
+)
 from mmquad.export import (
     check_onnx,
     check_program,
@@ -32,6 +41,7 @@ BACKBONES = {
     "mambavision": lambda: MambaVision(
         {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
     ),
+    "spatialmamba": lambda: SpatialMamba({"dim": 8, "depths": (1, 1)}, out_indices=(0, 1)),
     "vim": lambda: Vim({"dim": 16, "depth": 1}, out_indices=(0,)),
     "localvmamba": lambda: LocalVMamba(
         {"dim": 8, "depths": (1, 1), "directions": ["h v_flip w2 w7_flip"]}, out_indices=(0, 1)

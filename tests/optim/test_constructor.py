@@ -20,6 +20,7 @@ from mmquad.backbones import (
     MambaVision,
     PlainMamba,
     QuadMamba,
+    SpatialMamba,
     Vim,
     VisionBackbone,
     VMamba,
@@ -51,6 +52,7 @@ FAMILIES: dict[str, tuple[Callable[[], VisionBackbone], dict[str, int]]] = {
         ),
         HIERARCHICAL,
     ),
+    "spatialmamba": (lambda: SpatialMamba(PYRAMID, out_indices=(0, 2)), HIERARCHICAL),
     "vim": (lambda: Vim(LAYERS, out_indices=(1, 2)), ISOTROPIC),
     "localvim": (lambda: LocalVim(LAYERS, out_indices=(1, 2)), ISOTROPIC),
     "plainmamba": (

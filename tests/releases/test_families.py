@@ -11,6 +11,13 @@ from mmquad.releases.families import family_of, split_model
         (["layers.0.blocks.1.op.score_predictor.in_conv.0.weight"], "QuadMamba (released)"),
         (["layers.0.blocks.1.op.x_proj_weight", "classifier.head.weight"], "VMamba"),
         (["layers.0.blocks.0.self_attention.A_logs"], "VMamba"),
+        (
+            [
+                "layers.0.blocks.0.self_attention.A_logs",
+                "layers.0.blocks.0.self_attention.state_fusion.alpha",
+            ],
+            "SpatialMamba",
+        ),
         (["layers.0.blocks.0.attn.relative_position_bias_table"], "Swin Transformer"),
         (["stages.0.blocks.0.attn.w_msa.relative_position_bias_table"], "Swin Transformer"),
         (["cls_token", "blocks.0.attn.qkv.weight"], "ViT (DeiT)"),

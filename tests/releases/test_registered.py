@@ -96,3 +96,9 @@ def test_every_release_of_the_table_has_a_name_of_its_own():
     assert len(named) == sum("unsupported" not in row for row in table)
     assert named["vmamba-tiny-s1l8_8xb128_in1k"]["arch"] == "tiny-s1l8"
     assert all(row["url"].startswith("https://") for row in named.values())
+
+
+def test_a_file_behind_a_page_is_the_users_to_fetch(row: dict):
+    row["url"] = "https://example.org/file/123/view"
+    with pytest.raises(CheckpointFileError, match=r"download https://example.org/file/123/view"):
+        read_registered(NAME)

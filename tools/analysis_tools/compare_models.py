@@ -24,6 +24,7 @@ from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
 from mmquad.backbones.mambavision import MAMBAVISION_ARCHS
 from mmquad.backbones.plainmamba import PLAINMAMBA_ARCHS
 from mmquad.backbones.quadmamba import QUADMAMBA_ARCHS
+from mmquad.backbones.spatialmamba import SPATIALMAMBA_ARCHS
 from mmquad.backbones.vim import VIM_ARCHS
 from mmquad.backbones.vmamba import VMAMBA_ARCHS
 from mmquad.compat import load_config
@@ -38,6 +39,7 @@ ARCHS = {
     "LocalVim": LOCALVIM_ARCHS,
     "PlainMamba": PLAINMAMBA_ARCHS,
     "MambaVision": MAMBAVISION_ARCHS,
+    "SpatialMamba": SPATIALMAMBA_ARCHS,
 }
 MARKER = "<!-- tables: written by tools/analysis_tools/compare_models.py -->"
 

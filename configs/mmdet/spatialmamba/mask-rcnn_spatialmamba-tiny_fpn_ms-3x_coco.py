@@ -1,0 +1,18 @@
+"""Mask R-CNN, FPN, Spatial-Mamba-T, COCO, 3x (36 epochs), multi-scale, 8 GPUs x 2 images.
+
+tools/dist_train.sh configs/mmdet/spatialmamba/mask-rcnn_spatialmamba-tiny_fpn_ms-3x_coco.py 8
+
+Published: box AP 49.3, mask AP 43.6 (Spatial-Mamba, ICLR 2025, arXiv 2410.15091; ImageNet weights).
+"""
+
+_base_ = [
+    "../_base_/models/mask-rcnn_spatialmamba_fpn.py",
+    "../_base_/datasets/coco_instance_ms.py",
+    "../_base_/schedules/adamw_3x.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    backbone=dict(arch="tiny", drop_path_rate=0.2),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)
