@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.scan_accuracy import LIMITS, Point, check_point, values
+from mmquad.ops import directional_scan
 from mmquad.ops.native import native_unavailable
+from mmquad.scans import CrossScan
 
 CPU = torch.device("cpu")
 VARIABLE = "MMQUAD_CPU_LEVEL"
@@ -39,6 +41,39 @@ def test_float64_at_every_level(level: str, monkeypatch: pytest.MonkeyPatch) -> 
     actual, expected = (values(point, name, CPU, torch.float64) for name in ("native", "reference"))
     for name, value in actual.items():
         assert (value - expected[name]).norm() <= 1e-12 * expected[name].norm(), name
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 6, 9, 17, 33])
+@pytest.mark.parametrize("level", LEVELS)
+def test_any_number_of_ranks(level: str, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few and many go different ways in the backward, and so do those that fill no vector."""
+    monkeypatch.setenv(VARIABLE, level)
+    directions, channels, tables = 4, 37, CrossScan().tables(7, 10, CPU)
+    generator = torch.Generator().manual_seed(ranks)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    inputs = {
+        "x": normal(2, 70, channels),
+        "z": normal(2, 70, directions * (ranks + 2)),
+        "dt_weight": normal(directions, channels, ranks) * ranks**-0.5,
+        "dt_bias": normal(directions, channels) - 2,
+        "A": -normal(directions, channels, 1).exp(),
+        "D_skip": normal(directions, channels),
+    }
+    cotangent = normal(2, 70, channels)
+
+    def run(backend: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        leaves = {k: v.to(dtype).requires_grad_() for k, v in inputs.items()}
+        y = directional_scan(*leaves.values(), tables.order, tables.inverse, backend=backend)
+        y.backward(cotangent.to(dtype))
+        return {"y": y.detach()} | {k: v.grad for k, v in leaves.items() if v.grad is not None}
+
+    for dtype, limit in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        mine, expected = run("native", dtype), run("reference", torch.float64)
+        for name, value in expected.items():
+            assert (mine[name].double() - value).norm() <= limit * value.norm(), name
 
 
 @pytest.mark.skipif(
