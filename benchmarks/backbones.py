@@ -15,7 +15,14 @@ from benchmarks.memory import peak_bytes
 from benchmarks.scan_layers import runnable_backends
 from benchmarks.timing import measurements
 from benchmarks.unfused_layer import unfused
-from mmquad.backbones import LocalVMamba, MambaVision, QuadMamba, SpatialMamba, VMamba
+from mmquad.backbones import (
+    EfficientVMamba,
+    LocalVMamba,
+    MambaVision,
+    QuadMamba,
+    SpatialMamba,
+    VMamba,
+)
 from mmquad.ops import use_backend
 
 __all__ = [
@@ -62,6 +69,7 @@ _BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "LocalVMamba": LocalVMamba,
     "MambaVision": MambaVision,
     "SpatialMamba": SpatialMamba,
+    "EfficientVMamba": EfficientVMamba,
 }
 
 
@@ -88,6 +96,7 @@ CPU_CASES = (
     BackboneCase("LocalVMamba", "tiny", 1, 224, 224),
     BackboneCase("MambaVision", "tiny", 1, 224, 224),
     BackboneCase("SpatialMamba", "tiny", 1, 224, 224),
+    BackboneCase("EfficientVMamba", "tiny", 1, 224, 224),
 )
 
 

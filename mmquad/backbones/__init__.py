@@ -2,6 +2,7 @@
 
 from mmquad.backbones.arguments import BackboneArguments
 from mmquad.backbones.base import VisionBackbone
+from mmquad.backbones.efficientvmamba import EfficientVMamba
 from mmquad.backbones.fixed_windows import FixedWindowQuadMamba
 from mmquad.backbones.hierarchical import HierarchicalBackbone
 from mmquad.backbones.isotropic import IsotropicBackbone, SequenceBackbone
@@ -16,6 +17,7 @@ from mmquad.backbones.vmamba import VMamba
 
 __all__ = [
     "BackboneArguments",
+    "EfficientVMamba",
     "FixedWindowQuadMamba",
     "HierarchicalBackbone",
     "IsotropicBackbone",

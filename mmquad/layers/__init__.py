@@ -1,5 +1,6 @@
 """Building blocks of the backbones, torch only."""
 
+from mmquad.layers.atrous_mixer import AtrousMixer, DualBlock, InvertedResidual
 from mmquad.layers.bidirectional_mixer import BidirectionalMixer
 from mmquad.layers.block import LayerScale, MixerBlock
 from mmquad.layers.conv_block import ConvBlock
@@ -30,6 +31,7 @@ from mmquad.layers.weight_decay import exempt_from_decay, exempt_parameters
 
 __all__ = [
     "MLP",
+    "AtrousMixer",
     "BatchNorm2d",
     "BatchNormStem",
     "BidirectionalMixer",
@@ -42,9 +44,11 @@ __all__ = [
     "DirectionAttention",
     "DirectionSearch",
     "DropPath",
+    "DualBlock",
     "ExpandedDownsample",
     "GridPositions",
     "HalfScanMixer",
+    "InvertedResidual",
     "LayerNorm",
     "LayerScale",
     "LocalMapMixer",

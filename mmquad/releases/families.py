@@ -14,6 +14,7 @@ _FAMILIES = [
     ("LocalVMamba", [r"layers\.\d+\.blocks\.\d+\.op\.multi_scan\."]),
     ("LocalVim", [r"layers\.\d+\.mixer\.A_log_\d"]),
     ("MambaVision", [r"levels\.\d+\.blocks\.\d+\.", r"patch_embed\.conv_down\."]),
+    ("EfficientVMamba", [r"layers\.\d+\.blocks\.\d+\.conv_branch\."]),
     ("SpatialMamba", [r"layers\.\d+\.blocks\.\d+\.self_attention\.state_fusion\."]),
     ("VMamba", [r"layers\.\d+\.blocks\.\d+\.(op|self_attention)\.(x_proj|A_logs)"]),
     ("Swin Transformer", [r"(layers|stages)\.\d+\.blocks\.\d+\.attn.*relative_position_"]),

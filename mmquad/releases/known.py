@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from mmquad.backbones import (
+    EfficientVMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -17,6 +18,7 @@ from mmquad.backbones import (
     VisionBackbone,
     VMamba,
 )
+from mmquad.backbones.efficientvmamba import EFFICIENTVMAMBA_ARCHS
 from mmquad.backbones.localvim import LOCALVIM_ARCHS
 from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
 from mmquad.backbones.mambavision import MAMBAVISION_ARCHS
@@ -26,6 +28,7 @@ from mmquad.backbones.spatialmamba import SPATIALMAMBA_ARCHS
 from mmquad.backbones.vim import VIM_ARCHS
 from mmquad.backbones.vmamba import VMAMBA_ARCHS
 from mmquad.checkpoints.loading import CheckpointMismatchError
+from mmquad.releases.efficientvmamba import convert_efficientvmamba, efficientvmamba_arch
 from mmquad.releases.families import family_of
 from mmquad.releases.localmamba import convert_localvim, convert_localvmamba
 from mmquad.releases.mambavision import convert_mambavision, mambavision_arch, mambavision_norm
@@ -103,6 +106,9 @@ RELEASES = {
     "Vim": Release(Vim, VIM_ARCHS, convert_vim, vim_arch),
     "PlainMamba": Release(
         PlainMamba, PLAINMAMBA_ARCHS, convert_plainmamba, plainmamba_arch, {"reading": "released"}
+    ),
+    "EfficientVMamba": Release(
+        EfficientVMamba, EFFICIENTVMAMBA_ARCHS, convert_efficientvmamba, efficientvmamba_arch
     ),
     "SpatialMamba": Release(
         SpatialMamba, SPATIALMAMBA_ARCHS, convert_spatialmamba, spatialmamba_arch

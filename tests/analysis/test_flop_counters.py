@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmquad.analysis.complexity import count_complexity
 from mmquad.backbones import (
+    EfficientVMamba,
     LocalVMamba,
     MambaVision,
     PlainMamba,
@@ -34,6 +35,9 @@ BACKBONES = {
     "vmamba": lambda: VMamba(SIZES, out_indices=(0, 1)),
     "localvmamba": lambda: LocalVMamba(LOCAL, out_indices=(0, 1)),
     "mambavision": lambda: MambaVision(HYBRID),
+    "efficientvmamba": lambda: EfficientVMamba(
+        {"dim": 8, "depths": (1, 1), "scan_stages": 1, "d_state": 2}
+    ),
     "spatialmamba": lambda: SpatialMamba({"dim": 8, "depths": (1, 1)}),
     "vim": lambda: Vim({"dim": 12, "depth": 2, "grid": (3, 3), "d_state": 3}),
     "plainmamba": lambda: PlainMamba({"dim": 12, "depth": 2, "grid": (3, 3), "d_state": 3}),

@@ -16,6 +16,7 @@ from mmengine.model import ExponentialMovingAverage
 from torch import Tensor, nn
 
 from mmquad.backbones import (
+    EfficientVMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -27,7 +28,7 @@ from mmquad.backbones import (
     VMamba,
 )
 from mmquad.checkpoints import CheckpointMismatchError
-from mmquad.layers import ConvBlock, DropPath
+from mmquad.layers import ConvBlock, DropPath, InvertedResidual
 
 Sizes = list[tuple[int, int]]
 
@@ -71,6 +72,7 @@ VANILLA |= {"mlp_ratio": 0, "gate": True, "overlap": False, "conv_bias": True}
 LOCAL = {"dim": 8, "depths": (1, 1, 1, 1), "d_state": 2}
 HYBRID = {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2, 1), "num_heads": (2, 4), "window": (3, 2)}
 HYBRID |= {"layer_scale": 0.5}
+ATROUS = {"dim": 8, "depths": (1, 2, 1, 1), "d_state": 3, "scan_stages": 3}
 LAYERS = {"dim": 12, "depth": 4, "grid": (3, 3), "d_state": 3}
 PYRAMID_CHANNELS, LAYER_CHANNELS = (8, 16, 32, 64), (12, 12, 12, 12)
 ALL = (0, 1, 2, 3)
@@ -89,6 +91,7 @@ BACKBONES = {
     "vmamba-vanilla": Case(VMamba, {"arch": VANILLA}, PYRAMID_CHANNELS, patch_pyramid),
     "localvmamba": Case(LocalVMamba, {"arch": LOCAL}, PYRAMID_CHANNELS, patch_pyramid),
     "mambavision": Case(MambaVision, {"arch": HYBRID}, PYRAMID_CHANNELS, pyramid),
+    "efficientvmamba": Case(EfficientVMamba, {"arch": ATROUS}, PYRAMID_CHANNELS, patch_pyramid),
     "spatialmamba": Case(
         SpatialMamba, {"arch": {"dim": 8, "depths": (1, 2, 1, 1)}}, PYRAMID_CHANNELS, pyramid
     ),
@@ -273,7 +276,11 @@ def test_drop_path_grows_linearly_over_the_whole_network(case: Case, out_indices
     rates = [m.drop_prob for m in model.modules() if isinstance(m, DropPath)]
     built = sum(depths[: max(out_indices) + 1])
     assert rates == pytest.approx([i * step for i in range(built)])
-    blocks = [m for m in model.modules() if hasattr(m, "mixer") or isinstance(m, ConvBlock)]
+    blocks = [
+        m
+        for m in model.modules()
+        if hasattr(m, "mixer") or isinstance(m, ConvBlock | InvertedResidual)
+    ]
     assert len(blocks) == built
     assert all(isinstance(block.drop_path, DropPath) for block in blocks)
 

@@ -9,6 +9,7 @@ from cotangents import project
 from torch import Tensor, nn
 
 from mmquad.backbones import (
+    EfficientVMamba,
     FixedWindowQuadMamba,
     LocalVim,
     LocalVMamba,
@@ -33,6 +34,7 @@ FAMILIES = {
     MambaVision: {
         "arch": {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
     },
+    EfficientVMamba: {"arch": {"dim": 8, "depths": (2, 1), "d_state": 1}},
     SpatialMamba: {"arch": {"dim": 8, "depths": (2, 1)}},
     Vim: {"arch": LAYERS, "out_indices": (0, 1)},
     LocalVim: {"arch": LAYERS, "out_indices": (0, 1)},

@@ -28,7 +28,7 @@ TABLE_BUILDERS = {
     "argwhere",
     "nonzero",
 }
-FAMILIES_WITH_TABLES = FAMILIES.keys() - {"vim"}
+FAMILIES_WITH_TABLES = FAMILIES.keys() - {"vim", "efficientvmamba"}
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmquad.backbones import (
+    EfficientVMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -168,6 +169,19 @@ FAMILIES = {
             r"scale[12]\.weight": all_equal(1e-5),
         },
     ),
+    "efficientvmamba": Family(
+        lambda: EfficientVMamba({"dim": 32, "depths": (2, 1, 2), "d_state": 3}, out_indices=(0, 2)),
+        {k: v for k, v in HIERARCHICAL.items() if "reduce" not in k}
+        | {
+            r"(in_proj|out_proj|reduction|attention\.reduce|attention\.expand)\.weight": normal(
+                0.02
+            ),
+            r"attention\.(reduce|expand)\.bias": all_equal(0),
+            r"conv_norm\.weight": all_equal(1),
+            r"conv_norm\.bias": all_equal(0),
+            r"(conv_proj|stages\.2\.\d\.(expand|reduce|squeeze|excite))\.weight": of_filter,
+        },
+    ),
     "spatialmamba": Family(
         lambda: SpatialMamba({"dim": 32, "depths": (2, 1, 2)}, out_indices=(0, 2)),
         {k: v for k, v in HIERARCHICAL.items() if "reduce" not in k}
@@ -224,7 +238,9 @@ def distributions(model: VisionBackbone, rows: dict[str, Cdf]) -> dict[str, Tens
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
         value = parameter.detach()
-        bias = re.fullmatch(r"(.*(conv|position|expand|reduce)\d?)\.bias", name)
+        bias = re.fullmatch(
+            r"(.*(conv|position|expand|reduce|conv_proj|squeeze|excite)\d?)\.bias", name
+        )
         found = [pattern for pattern in rows if re.search(rf"({pattern})$", name)]
         if bias and not found:  # torch's convolutions draw both within one bound
             found = ["convolutions' biases"]

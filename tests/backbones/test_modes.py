@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from mmquad.backbones import (
+    EfficientVMamba,
     IsotropicBackbone,
     LocalVim,
     LocalVMamba,
@@ -52,9 +53,11 @@ FAMILIES = {
     "localvim": (LocalVim, {"arch": LAYERS, "out_indices": (0, 1)}),
     "plainmamba": (PlainMamba, {"arch": LAYERS | {"conv_layers": (1,)}, "out_indices": (0, 1)}),
     "mambavision": (MambaVision, {"arch": HYBRID}),
+    "efficientvmamba": (EfficientVMamba, {"arch": {"dim": 8, "depths": (1, 1), "scan_stages": 1}}),
     "spatialmamba": (SpatialMamba, {"arch": {"dim": 8, "depths": (2, 1)}}),
 }
 WIDTHS = {torch.float16: 1e-2, torch.bfloat16: 6e-2}  # how far from float32, of the norm
+WITH_BATCH_NORMS = ("efficientvmamba", "mambavision", "plainmamba", "spatialmamba")
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -243,7 +246,7 @@ def test_exemptions_from_decay_under_fsdp2(family: str, mesh) -> None:
 @each_family
 def test_batch_norms_under_fsdp2_count_and_average_in_float32(family: str, mesh) -> None:
     norms = [m for m in build(family).modules() if isinstance(m, nn.BatchNorm2d)]
-    assert bool(norms) == (family in ("mambavision", "plainmamba", "spatialmamba"))
+    assert bool(norms) == (family in WITH_BATCH_NORMS)
     model, plain = build(family).train(), build(family).train()
     fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16))
     for _ in range(2):

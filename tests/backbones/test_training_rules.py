@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from mmquad.backbones import (
+    EfficientVMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -33,6 +34,7 @@ EXEMPT: dict[str, tuple[VisionBackbone, set[str]]] = {
         ),
         {*SSM, "scale1.weight", "scale2.weight"},
     ),
+    "efficientvmamba": (EfficientVMamba(PYRAMID, out_indices=(0, 2)), SSM),
     "spatialmamba": (SpatialMamba(PYRAMID, out_indices=(0, 2)), {*SSM, "fusion.alpha"}),
     "vim": (
         Vim(LAYERS, out_indices=(0, 2)),

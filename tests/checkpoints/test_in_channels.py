@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mmquad.backbones import (
+    EfficientVMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -27,6 +28,7 @@ MODELS = {
     "vmamba-vanilla": (VMamba, PYRAMID | {"overlap": False}, "stem.conv.weight"),
     "localvmamba": (LocalVMamba, PYRAMID, "stem.conv.weight"),
     "mambavision": (MambaVision, HYBRID, "stem.conv1.weight"),
+    "efficientvmamba": (EfficientVMamba, {"dim": 8, "depths": (1,)}, "stem.conv.weight"),
     "spatialmamba": (SpatialMamba, {"dim": 8, "depths": (1,)}, "stem.conv1.weight"),
     "localvim": (LocalVim, LAYERS, "stem.conv.weight"),
     "plainmamba": (PlainMamba, LAYERS, "stem.convs.0.weight"),

@@ -26,13 +26,17 @@ from mmquad.engine.cpu import replace_sync_bn
 from mmquad.releases.known import RELEASES
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FAMILIES = ("vmamba", "vim", "plainmamba", "mambavision", "spatialmamba")
+FAMILIES = ("vmamba", "vim", "plainmamba", "mambavision", "spatialmamba", "efficientvmamba")
 LEAVES = sorted(path for family in FAMILIES for path in CONFIGS.glob(f"*/{family}/*.py"))
 # The smallest of each family and library.
 TRAINED = [
     "mmpretrain/vmamba/vmamba-vanilla-tiny_8xb128_in1k",
     "mmpretrain/vim/vim-tiny_8xb128_in1k",
     "mmpretrain/plainmamba/plainmamba-l1_8xb256_in1k",
+    "mmpretrain/efficientvmamba/efficientvmamba-tiny_16xb128_in1k",
+    "mmdet/efficientvmamba/mask-rcnn_efficientvmamba-tiny_fpn_1x_coco",
+    "mmdet/efficientvmamba/retinanet_efficientvmamba-tiny_fpn_1x_coco",
+    "mmseg/efficientvmamba/upernet-c256_efficientvmamba-tiny_8xb2-160k_ade20k-512x512",
     "mmpretrain/spatialmamba/spatialmamba-tiny_8xb128_in1k",
     "mmdet/spatialmamba/mask-rcnn_spatialmamba-tiny_fpn_1x_coco",
     "mmseg/spatialmamba/upernet_spatialmamba-tiny_8xb2-160k_ade20k-512x512",
@@ -82,7 +86,7 @@ def shorten(cfg: Config) -> Config:
     backbone.drop_path_rate = 0.0  # of two samples a branch may drop both
     if cfg.default_scope == "mmseg":
         cfg.model.data_preprocessor.size = (64, 96)  # to which it would pad
-    if cfg.default_scope == "mmdet":
+    if cfg.default_scope == "mmdet" and "rpn_head" in cfg.model:
         cfg.model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
         heads = cfg.model.train_cfg.rcnn  # of a cascade: one for each of its stages
         for head in heads if isinstance(heads, list) else [heads]:

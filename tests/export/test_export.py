@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mmquad.backbones import (
+    EfficientVMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -40,6 +41,9 @@ BACKBONES = {
     "vmamba": lambda: VMamba(SIZE, out_indices=(0, 1)),
     "mambavision": lambda: MambaVision(
         {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
+    ),
+    "efficientvmamba": lambda: EfficientVMamba(
+        {"dim": 8, "depths": (1, 1), "scan_stages": 1, "d_state": 2}, out_indices=(0, 1)
     ),
     "spatialmamba": lambda: SpatialMamba({"dim": 8, "depths": (1, 1)}, out_indices=(0, 1)),
     "vim": lambda: Vim({"dim": 16, "depth": 1}, out_indices=(0,)),

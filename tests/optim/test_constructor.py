@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from mmquad.backbones import (
+    EfficientVMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -52,6 +53,7 @@ FAMILIES: dict[str, tuple[Callable[[], VisionBackbone], dict[str, int]]] = {
         ),
         HIERARCHICAL,
     ),
+    "efficientvmamba": (lambda: EfficientVMamba(PYRAMID, out_indices=(0, 2)), HIERARCHICAL),
     "spatialmamba": (lambda: SpatialMamba(PYRAMID, out_indices=(0, 2)), HIERARCHICAL),
     "vim": (lambda: Vim(LAYERS, out_indices=(1, 2)), ISOTROPIC),
     "localvim": (lambda: LocalVim(LAYERS, out_indices=(1, 2)), ISOTROPIC),

@@ -12,6 +12,10 @@ from mmquad.releases.families import family_of, split_model
         (["layers.0.blocks.1.op.x_proj_weight", "classifier.head.weight"], "VMamba"),
         (["layers.0.blocks.0.self_attention.A_logs"], "VMamba"),
         (
+            ["layers.0.blocks.0.op.A_logs", "layers.0.blocks.0.conv_branch.0.bias"],
+            "EfficientVMamba",
+        ),
+        (
             [
                 "layers.0.blocks.0.self_attention.A_logs",
                 "layers.0.blocks.0.self_attention.state_fusion.alpha",

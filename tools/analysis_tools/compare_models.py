@@ -19,6 +19,7 @@ from mmquad.analysis.comparison import (
     config_cost,
 )
 from mmquad.analysis.zoo import read_metafiles
+from mmquad.backbones.efficientvmamba import EFFICIENTVMAMBA_ARCHS
 from mmquad.backbones.localvim import LOCALVIM_ARCHS
 from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
 from mmquad.backbones.mambavision import MAMBAVISION_ARCHS
@@ -40,6 +41,7 @@ ARCHS = {
     "PlainMamba": PLAINMAMBA_ARCHS,
     "MambaVision": MAMBAVISION_ARCHS,
     "SpatialMamba": SPATIALMAMBA_ARCHS,
+    "EfficientVMamba": EFFICIENTVMAMBA_ARCHS,
 }
 MARKER = "<!-- tables: written by tools/analysis_tools/compare_models.py -->"
 
@@ -66,7 +68,7 @@ def config_rows(scope: str, families: list[str], papers: dict[str, Any]) -> list
     for content in read_metafiles(ROOT):
         for model in content["Models"]:
             path = ROOT / model["Config"]
-            if path.parts[-3] != scope or not path.name.startswith(("mask-rcnn", "upernet")):
+            if path.parts[-3] != scope or not path.name.startswith(("mask-rcnn", "upernet_")):
                 continue
             cfg = load_config(str(path))
             name = arch_of(path, cfg)

@@ -13,7 +13,14 @@ optim_wrapper = dict(
     constructor="mmquad.StateSpaceOptimWrapperConstructor",
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=2e-4, begin=0, end=20, convert_to_iter_based=True),
+    dict(
+        type="LinearLR",
+        start_factor=2e-4,
+        begin=0,
+        end=20,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
     dict(
         type="CosineAnnealingLR",
         eta_min=5e-6,

@@ -1,0 +1,22 @@
+r"""UperNet, EfficientVMamba-B, ADE20K, 512 x 512, 160k iterations, 8 GPUs x 2 images.
+
+tools/dist_train.sh \
+    configs/mmseg/efficientvmamba/upernet_efficientvmamba-base_8xb2-160k_ade20k-512x512.py 8
+
+Published: mIoU 46.5 single-scale, 47.3 multi-scale (EfficientVMamba, AAAI 2025, arXiv 2403.09977;
+ImageNet weights).
+"""
+
+_base_ = [
+    "../_base_/models/upernet_efficientvmamba.py",
+    "../_base_/datasets/ade20k-512x512.py",
+    "../_base_/schedules/adamw_160k.py",
+    "../_base_/runtime.py",
+]
+
+model = dict(
+    data_preprocessor=dict(size=(512, 512)),
+    backbone=dict(arch="base"),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
+)
