@@ -17,6 +17,7 @@ from benchmarks.timing import measurements
 from benchmarks.unfused_layer import unfused
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     LocalVMamba,
     MambaVision,
     QuadMamba,
@@ -70,6 +71,7 @@ _BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "MambaVision": MambaVision,
     "SpatialMamba": SpatialMamba,
     "EfficientVMamba": EfficientVMamba,
+    "GroupMamba": GroupMamba,
 }
 
 
@@ -97,6 +99,7 @@ CPU_CASES = (
     BackboneCase("MambaVision", "tiny", 1, 224, 224),
     BackboneCase("SpatialMamba", "tiny", 1, 224, 224),
     BackboneCase("EfficientVMamba", "tiny", 1, 224, 224),
+    BackboneCase("GroupMamba", "tiny", 1, 224, 224),
 )
 
 

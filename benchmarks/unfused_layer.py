@@ -60,7 +60,8 @@ def _mix(mixer: ScanMixer, x: Tensor) -> Tensor:
         return from_subgrids(ys, *x.shape[1:3]).to(x.dtype)
     weight = mixer.selector(x, mixer.scan) if isinstance(mixer, QuadMixer) else None
     if not isinstance(mixer, LocalMapMixer):
-        return unfused_scan(mixer.ssm, x, mixer.scan, weight)
+        y = unfused_scan(mixer.ssm, x, mixer.scan, weight)
+        return y.to(torch.promote_types(x.dtype, y.dtype))
     ys = unfused_scan(mixer.ssm, x, mixer.scan, merge=False)
     return mixer.combine(ys.flatten(2, 3)).unflatten(1, x.shape[1:3])
 

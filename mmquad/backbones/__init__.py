@@ -4,6 +4,7 @@ from mmquad.backbones.arguments import BackboneArguments
 from mmquad.backbones.base import VisionBackbone
 from mmquad.backbones.efficientvmamba import EfficientVMamba
 from mmquad.backbones.fixed_windows import FixedWindowQuadMamba
+from mmquad.backbones.groupmamba import GroupMamba
 from mmquad.backbones.hierarchical import HierarchicalBackbone
 from mmquad.backbones.isotropic import IsotropicBackbone, SequenceBackbone
 from mmquad.backbones.localvim import LocalVim
@@ -19,6 +20,7 @@ __all__ = [
     "BackboneArguments",
     "EfficientVMamba",
     "FixedWindowQuadMamba",
+    "GroupMamba",
     "HierarchicalBackbone",
     "IsotropicBackbone",
     "LocalVMamba",

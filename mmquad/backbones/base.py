@@ -183,6 +183,12 @@ class VisionBackbone(PretrainedBackbone):
         """What comes before the first stage, frozen by ``frozen_stages=0``."""
         return [self.stem]
 
+    def stage_parts(self, stage: int) -> list[nn.Module]:
+        """What ``frozen_stages=n`` freezes of each of the first n stages: all that is theirs."""
+        norm = getattr(self, f"norm{stage}", None)
+        downsample = self.downsamples[max(stage - 1, 0) : stage]
+        return [self.stages[stage], *downsample, *([] if norm is None else [norm])]
+
     def tolerated_entries(self) -> dict[str, list[str]]:
         """Prefixes of the entries that other models of the architecture lack, and have besides."""
         built, stages = self.num_built_stages, self.num_stages
@@ -190,7 +196,7 @@ class VisionBackbone(PretrainedBackbone):
             "may_miss": [f"norm{i}." for i in self.out_indices if i < stages - 1],
             "may_ignore": [f"norm{i}." for i in range(stages) if i not in self.out_indices]
             + [f"stages.{i}." for i in range(built, stages)]
-            + [f"downsamples.{i}." for i in range(built - 1, stages)],
+            + [f"downsamples.{i}." for i in range(built - 1, stages - 1)],
         }
 
     def run_block(self, block: nn.Module, *inputs: Any) -> Any:
@@ -214,10 +220,7 @@ class VisionBackbone(PretrainedBackbone):
             return
         parts = self.embedding_parts()
         for i in range(min(self.frozen_stages, self.num_built_stages)):
-            parts.append(self.stages[i])
-            parts.extend(self.downsamples[max(i - 1, 0) : i])
-            if i in self.out_indices:
-                parts.append(getattr(self, f"norm{i}"))
+            parts.extend(self.stage_parts(i))
         for part in parts:
             part.eval()
             part.requires_grad_(False)

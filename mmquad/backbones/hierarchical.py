@@ -1,4 +1,4 @@
-"""Backbones of stages whose maps halve: what QuadMamba, VMamba and LocalVMamba share."""
+"""Backbones of stages whose maps halve."""
 
 from collections.abc import Sequence
 
@@ -56,9 +56,7 @@ class HierarchicalBackbone(VisionBackbone):
                 x = self.downsamples[i - 1](x)
             x = self.run_stage(i, x)
             if i in self.out_indices:
-                normed = getattr(self, f"norm{i}")(x)
-                # Necks and CPU RoIAlign expect plain NCHW memory.
-                outputs.append(normed.permute(0, 3, 1, 2).contiguous())
+                outputs.append(self.to_output(i, x))
         return tuple(outputs)
 
     def run_stage(self, stage: int, x: Tensor) -> Tensor:
@@ -67,3 +65,12 @@ class HierarchicalBackbone(VisionBackbone):
         for block in self.stages[stage].children():
             x = self.run_block(block, x)
         return x
+
+    def to_output(self, stage: int, x: Tensor) -> Tensor:
+        """What the backbone returns of ``stage``: ``[B, C, H, W]``, normed."""
+        return self.to_map(getattr(self, f"norm{stage}")(x))
+
+    def to_map(self, x: Tensor) -> Tensor:
+        """``[B, H, W, C] -> [B, C, H, W]``."""
+        # Necks and CPU RoIAlign expect plain NCHW memory.
+        return x.permute(0, 3, 1, 2).contiguous()

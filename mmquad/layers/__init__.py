@@ -6,6 +6,7 @@ from mmquad.layers.block import LayerScale, MixerBlock
 from mmquad.layers.conv_block import ConvBlock
 from mmquad.layers.depthwise import DepthwiseConv2d
 from mmquad.layers.drop_path import DropPath
+from mmquad.layers.group_mixer import ClassBlock, ConvMLP, GroupBlock, GroupMixer
 from mmquad.layers.half_scan_mixer import HalfScanMixer, SelfAttention
 from mmquad.layers.local_attention import DirectionAttention, DirectionSearch
 from mmquad.layers.local_mixers import LocalMapMixer, LocalSequenceMixer
@@ -16,6 +17,7 @@ from mmquad.layers.patch import (
     BatchNormStem,
     ConvDownsample,
     ConvStem,
+    DeepConvStem,
     DeepPatchEmbed,
     ExpandedDownsample,
     PatchEmbed,
@@ -35,10 +37,13 @@ __all__ = [
     "BatchNorm2d",
     "BatchNormStem",
     "BidirectionalMixer",
+    "ClassBlock",
     "ClassToken",
     "ConvBlock",
     "ConvDownsample",
+    "ConvMLP",
     "ConvStem",
+    "DeepConvStem",
     "DeepPatchEmbed",
     "DepthwiseConv2d",
     "DirectionAttention",
@@ -47,6 +52,8 @@ __all__ = [
     "DualBlock",
     "ExpandedDownsample",
     "GridPositions",
+    "GroupBlock",
+    "GroupMixer",
     "HalfScanMixer",
     "InvertedResidual",
     "LayerNorm",

@@ -12,6 +12,7 @@ __all__ = [
     "BatchNormStem",
     "ConvDownsample",
     "ConvStem",
+    "DeepConvStem",
     "DeepPatchEmbed",
     "ExpandedDownsample",
     "PatchEmbed",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 
-def conv_channels_last(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def conv_channels_last(conv: nn.Module, x: Tensor) -> Tensor:
     """``conv`` on ``[B, H, W, C]``; the permutes are views of channels-last memory."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
@@ -219,20 +220,43 @@ class DeepPatchEmbed(nn.Module):
         self, in_channels: int, dim: int, patch_size: int, num_convs: int, hidden_dim: int = 64
     ) -> None:
         super().__init__()
-        self.convs = nn.Sequential()
-        for i in range(1 + num_convs):
-            size, stride, channels = (3, 1, hidden_dim) if i else (7, 2, in_channels)
-            self.convs.extend(
-                [
-                    nn.Conv2d(channels, hidden_dim, size, stride, size // 2, bias=False),
-                    BatchNorm2d(hidden_dim),
-                    nn.ReLU(),
-                ]
-            )
+        self.convs = _convolved_pixels(in_channels, hidden_dim, num_convs)
         self.patches = PatchEmbed(hidden_dim, dim, patch_size // 2)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.patches(self.convs(image))
+
+
+class DeepConvStem(nn.Module):
+    """Overlapping patches of convolved pixels (GroupMamba): ``[B, ceil(H/4), ceil(W/4), C]``.
+
+    A 7x7 convolution of stride 2 and two 3x3 ones, each with batch norm and ReLU, then one of
+    stride 2 and LayerNorm.
+
+    Args:
+        in_channels: Channels of the image.
+        hidden_dim: Channels of the first three.
+        dim: C.
+    """
+
+    def __init__(self, in_channels: int, hidden_dim: int, dim: int) -> None:
+        super().__init__()
+        self.convs = _convolved_pixels(in_channels, hidden_dim, num_convs=2)
+        self.patches = ConvDownsample(hidden_dim, dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image.permute(0, 2, 3, 1).contiguous()
+        return self.patches(conv_channels_last(self.convs, x))
+
+
+def _convolved_pixels(in_channels: int, dim: int, num_convs: int) -> nn.Sequential:
+    """``[B, c, H, W] -> [B, C, ceil(H/2), ceil(W/2)]``, then ``num_convs`` more of stride 1."""
+    convs = nn.Sequential()
+    for i in range(1 + num_convs):
+        size, stride, channels = (3, 1, dim) if i else (7, 2, in_channels)
+        conv = nn.Conv2d(channels, dim, size, stride, size // 2, bias=False)
+        convs.extend([conv, BatchNorm2d(dim), nn.ReLU()])
+    return convs
 
 
 class PatchMerging(nn.Module):

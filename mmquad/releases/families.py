@@ -16,6 +16,7 @@ _FAMILIES = [
     ("MambaVision", [r"levels\.\d+\.blocks\.\d+\.", r"patch_embed\.conv_down\."]),
     ("EfficientVMamba", [r"layers\.\d+\.blocks\.\d+\.conv_branch\."]),
     ("SpatialMamba", [r"layers\.\d+\.blocks\.\d+\.self_attention\.state_fusion\."]),
+    ("GroupMamba", [r"block\d+\.\d+\.attn\.mamba_g\d\."]),
     ("VMamba", [r"layers\.\d+\.blocks\.\d+\.(op|self_attention)\.(x_proj|A_logs)"]),
     ("Swin Transformer", [r"(layers|stages)\.\d+\.blocks\.\d+\.attn.*relative_position_"]),
     ("Vim", [r"layers\.\d+\.mixer\.(A_log|A_b_log|in_proj)"]),

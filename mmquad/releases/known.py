@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -19,6 +20,7 @@ from mmquad.backbones import (
     VMamba,
 )
 from mmquad.backbones.efficientvmamba import EFFICIENTVMAMBA_ARCHS
+from mmquad.backbones.groupmamba import GROUPMAMBA_ARCHS
 from mmquad.backbones.localvim import LOCALVIM_ARCHS
 from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
 from mmquad.backbones.mambavision import MAMBAVISION_ARCHS
@@ -30,6 +32,7 @@ from mmquad.backbones.vmamba import VMAMBA_ARCHS
 from mmquad.checkpoints.loading import CheckpointMismatchError
 from mmquad.releases.efficientvmamba import convert_efficientvmamba, efficientvmamba_arch
 from mmquad.releases.families import family_of
+from mmquad.releases.groupmamba import convert_groupmamba, groupmamba_arch, groupmamba_output
 from mmquad.releases.localmamba import convert_localvim, convert_localvmamba
 from mmquad.releases.mambavision import convert_mambavision, mambavision_arch, mambavision_norm
 from mmquad.releases.plainmamba import convert_plainmamba, plainmamba_arch
@@ -112,6 +115,9 @@ RELEASES = {
     ),
     "SpatialMamba": Release(
         SpatialMamba, SPATIALMAMBA_ARCHS, convert_spatialmamba, spatialmamba_arch
+    ),
+    "GroupMamba": Release(
+        GroupMamba, GROUPMAMBA_ARCHS, convert_groupmamba, groupmamba_arch, told=groupmamba_output
     ),
     "MambaVision": Release(
         MambaVision,

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmquad.analysis.complexity import count_complexity
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     LocalVMamba,
     MambaVision,
     PlainMamba,
@@ -37,6 +38,10 @@ BACKBONES = {
     "mambavision": lambda: MambaVision(HYBRID),
     "efficientvmamba": lambda: EfficientVMamba(
         {"dim": 8, "depths": (1, 1), "scan_stages": 1, "d_state": 2}
+    ),
+    "groupmamba": lambda: GroupMamba(
+        {"dims": (8, 12), "stem_dim": 4, "depths": (1, 1), "mlp_ratios": (2, 2)},
+        out_type="class_token",
     ),
     "spatialmamba": lambda: SpatialMamba({"dim": 8, "depths": (1, 1)}),
     "vim": lambda: Vim({"dim": 12, "depth": 2, "grid": (3, 3), "d_state": 3}),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmquad.backbones import (
     EfficientVMamba,
     FixedWindowQuadMamba,
+    GroupMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -35,6 +36,7 @@ FAMILIES = {
         "arch": {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
     },
     EfficientVMamba: {"arch": {"dim": 8, "depths": (2, 1), "d_state": 1}},
+    GroupMamba: {"arch": {"dims": (8, 12), "stem_dim": 4, "depths": (2, 1), "mlp_ratios": (2, 2)}},
     SpatialMamba: {"arch": {"dim": 8, "depths": (2, 1)}},
     Vim: {"arch": LAYERS, "out_indices": (0, 1)},
     LocalVim: {"arch": LAYERS, "out_indices": (0, 1)},
@@ -76,6 +78,8 @@ def test_another_norm(family: type[VisionBackbone]) -> None:
         def make_output_norm(self, stage: int) -> nn.Module:
             return self.make_norm(self.dims[stage])
 
+        make_mixer_norm = make_norm
+
     model = WithRMSNorm(**FAMILIES[family])
     blocks = [m for m in model.modules() if hasattr(m, "mixer")]
     assert {type(block.norm1) for block in blocks} == {RMSNorm}
@@ -108,11 +112,11 @@ def test_another_mixer_stem_and_downsampling(family: type[VisionBackbone]) -> No
             return PoolMixer(self.dims[stage])
 
         def make_stem(self) -> nn.Module:
-            self.seen_by_stem = self.in_channels, self.arch.dim
+            self.seen_by_stem = self.in_channels, self.dims[0], type(self.arch)
             return super().make_stem()
 
     model = WithoutScans(in_channels=3, drop_path_rate=0.2, **FAMILIES[family])
-    assert model.seen_by_stem == (3, 8)
+    assert model.seen_by_stem == (3, 8, type(model.arch))
     assert not any(isinstance(m, SelectiveSSM) for m in model.modules())
     check(model)
 

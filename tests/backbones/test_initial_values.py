@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -56,6 +57,13 @@ def of_last_axis(_: str, value: Tensor, scale: float = 1.0) -> Tensor:
 def of_filter(_: str, weight: Tensor) -> Tensor:
     """``nn.Conv2d``'s: uniform within the inverse root of the size of a filter."""
     return uniform(weight[0].numel() ** -0.5)("", weight)
+
+
+def of_fan_out(_: str, weight: Tensor) -> Tensor:
+    """Variance 2 over what leaves a filter (torch's ``kaiming_normal_``, depthwise: its taps)."""
+    depthwise = weight.shape[1] == 1
+    fan_out = weight[0, 0].numel() * (1 if depthwise else weight.shape[0])
+    return normal((2 / fan_out) ** 0.5)("", weight)
 
 
 def lecun_normal(_: str, weight: Tensor) -> Tensor:
@@ -180,6 +188,23 @@ FAMILIES = {
             r"conv_norm\.weight": all_equal(1),
             r"conv_norm\.bias": all_equal(0),
             r"(conv_proj|stages\.2\.\d\.(expand|reduce|squeeze|excite))\.weight": of_filter,
+        },
+    ),
+    "groupmamba": Family(
+        lambda: GroupMamba(
+            {"dims": (32, 48, 64), "stem_dim": 8, "depths": (2, 1, 2), "mlp_ratios": (2, 2, 2)},
+            out_indices=(0, 2),
+            out_type="class_token",
+        ),
+        {k: v for k, v in HIERARCHICAL.items() if "conv" not in k}
+        | {
+            r"conv\.weight|convs\.[036]\.weight": of_fan_out,
+            r"conv\.bias": all_equal(0),
+            r"convs\.[147]\.weight|mixer\.scale": all_equal(1),
+            r"convs\.[147]\.bias|proj\.bias": all_equal(0),
+            r"(\d|class_block)\.proj\.weight": normal(0.02),
+            r"branch_norm\.weight": all_equal(1),
+            r"branch_norm\.bias": all_equal(0),
         },
     ),
     "spatialmamba": Family(

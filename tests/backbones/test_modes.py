@@ -26,6 +26,7 @@ from torch.nn.utils import parametrize
 
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     IsotropicBackbone,
     LocalVim,
     LocalVMamba,
@@ -42,6 +43,7 @@ from mmquad.layers import MixerBlock, SelectiveSSM, exempt_parameters
 PYRAMID = {"dim": 8, "depths": (2, 1), "ssm_ratio": 1}
 LAYERS = {"dim": 8, "depth": 2, "grid": (2, 2), "d_state": 2}
 HYBRID = {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (2,)}
+GROUPS = {"dims": (8, 12), "stem_dim": 4, "depths": (1, 1), "mlp_ratios": (2, 2)}
 # The columns of the table, smallest models that have every part of their family.
 FAMILIES = {
     "quadmamba": (QuadMamba, {"arch": PYRAMID | {"quad_stages": (0,)}}),
@@ -54,10 +56,17 @@ FAMILIES = {
     "plainmamba": (PlainMamba, {"arch": LAYERS | {"conv_layers": (1,)}, "out_indices": (0, 1)}),
     "mambavision": (MambaVision, {"arch": HYBRID}),
     "efficientvmamba": (EfficientVMamba, {"arch": {"dim": 8, "depths": (1, 1), "scan_stages": 1}}),
+    "groupmamba": (GroupMamba, {"arch": GROUPS}),
     "spatialmamba": (SpatialMamba, {"arch": {"dim": 8, "depths": (2, 1)}}),
 }
 WIDTHS = {torch.float16: 1e-2, torch.bfloat16: 6e-2}  # how far from float32, of the norm
-WITH_BATCH_NORMS = ("efficientvmamba", "mambavision", "plainmamba", "spatialmamba")
+WITH_BATCH_NORMS = (
+    "efficientvmamba",
+    "groupmamba",
+    "mambavision",
+    "plainmamba",
+    "spatialmamba",
+)
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -35,6 +36,14 @@ EXEMPT: dict[str, tuple[VisionBackbone, set[str]]] = {
         {*SSM, "scale1.weight", "scale2.weight"},
     ),
     "efficientvmamba": (EfficientVMamba(PYRAMID, out_indices=(0, 2)), SSM),
+    "groupmamba": (
+        GroupMamba(
+            {"dims": (8, 12, 16), "stem_dim": 4, "depths": (2, 1, 2), "mlp_ratios": (2, 2, 2)},
+            out_type="class_token",
+            out_indices=(0, 2),
+        ),
+        {*SSM, "mixer.scale"},
+    ),
     "spatialmamba": (SpatialMamba(PYRAMID, out_indices=(0, 2)), {*SSM, "fusion.alpha"}),
     "vim": (
         Vim(LAYERS, out_indices=(0, 2)),

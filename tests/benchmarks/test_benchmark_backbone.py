@@ -20,7 +20,7 @@ from benchmarks.backbones import (
     breakdown_table,
     table,
 )
-from mmquad.backbones import EfficientVMamba, MambaVision, QuadMamba, SpatialMamba
+from mmquad.backbones import EfficientVMamba, GroupMamba, MambaVision, QuadMamba, SpatialMamba
 
 TOOL = Path(__file__).parents[2] / "benchmarks/benchmark_backbone.py"
 CASE = BackboneCase("QuadMamba", "small", 1, 32, 64)
@@ -140,11 +140,14 @@ def test_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     [
         lambda: SpatialMamba({"dim": 8, "depths": (1, 1)}),
         lambda: EfficientVMamba({"dim": 8, "depths": (1, 1), "d_state": 2}),
+        lambda: GroupMamba(
+            {"dims": (8, 12), "stem_dim": 4, "depths": (1, 1), "mlp_ratios": (2, 2)}
+        ),
         lambda: MambaVision(
             {"dim": 8, "stem_dim": 4, "depths": (1, 1, 2), "num_heads": (2,), "window": (3,)}
         ),
     ],
-    ids=["spatialmamba", "efficientvmamba", "mambavision"],
+    ids=["spatialmamba", "efficientvmamba", "groupmamba", "mambavision"],
 )
 def test_mixers_of_their_own_are_unfused_too(model):
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ from torch import nn
 
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -23,12 +24,14 @@ from mmquad.checkpoints.in_channels import adapt_in_channels
 PYRAMID = {"dim": 8, "depths": (1,), "ssm_ratio": 1}
 LAYERS = {"dim": 8, "depth": 1, "grid": (2, 2), "d_state": 1}
 HYBRID = {"dim": 8, "stem_dim": 4, "depths": (1,), "num_heads": (), "window": ()}
+GROUPS = {"dims": (8,), "stem_dim": 4, "depths": (1,), "mlp_ratios": (2,)}
 MODELS = {
     "quadmamba": (QuadMamba, PYRAMID, "stem.conv1.weight"),
     "vmamba-vanilla": (VMamba, PYRAMID | {"overlap": False}, "stem.conv.weight"),
     "localvmamba": (LocalVMamba, PYRAMID, "stem.conv.weight"),
     "mambavision": (MambaVision, HYBRID, "stem.conv1.weight"),
     "efficientvmamba": (EfficientVMamba, {"dim": 8, "depths": (1,)}, "stem.conv.weight"),
+    "groupmamba": (GroupMamba, GROUPS, "stem.convs.0.weight"),
     "spatialmamba": (SpatialMamba, {"dim": 8, "depths": (1,)}, "stem.conv1.weight"),
     "localvim": (LocalVim, LAYERS, "stem.conv.weight"),
     "plainmamba": (PlainMamba, LAYERS, "stem.convs.0.weight"),

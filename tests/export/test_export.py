@@ -10,6 +10,7 @@ from torch import nn
 
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -44,6 +45,9 @@ BACKBONES = {
     ),
     "efficientvmamba": lambda: EfficientVMamba(
         {"dim": 8, "depths": (1, 1), "scan_stages": 1, "d_state": 2}, out_indices=(0, 1)
+    ),
+    "groupmamba": lambda: GroupMamba(
+        {"dims": (8, 12), "stem_dim": 4, "depths": (1, 1), "mlp_ratios": (2, 2)}
     ),
     "spatialmamba": lambda: SpatialMamba({"dim": 8, "depths": (1, 1)}, out_indices=(0, 1)),
     "vim": lambda: Vim({"dim": 16, "depth": 1}, out_indices=(0,)),

@@ -16,6 +16,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 
 from mmquad.backbones import (
     EfficientVMamba,
+    GroupMamba,
     LocalVim,
     LocalVMamba,
     MambaVision,
@@ -43,6 +44,7 @@ ISOTROPIC |= {f"stages.{i}": i + 1 for i in range(3)}
 HIERARCHICAL = {"stem": 0, "norm0": 2, "norm2": 6, "downsamples.0": 3, "downsamples.1": 4}
 HIERARCHICAL |= {"stages.0.0": 1, "stages.0.1": 2, "stages.1.0": 3}
 HIERARCHICAL |= {f"stages.2.{j}": 4 + j for j in range(3)}
+GROUPS = {"dims": (8, 12, 16), "stem_dim": 4, "depths": (2, 1, 3), "mlp_ratios": (2, 2, 2)}
 FAMILIES: dict[str, tuple[Callable[[], VisionBackbone], dict[str, int]]] = {
     "quadmamba": (lambda: QuadMamba(MLPS, out_indices=(0, 2)), HIERARCHICAL),
     "vmamba": (lambda: VMamba(MLPS, out_indices=(0, 2)), HIERARCHICAL),
@@ -54,6 +56,7 @@ FAMILIES: dict[str, tuple[Callable[[], VisionBackbone], dict[str, int]]] = {
         HIERARCHICAL,
     ),
     "efficientvmamba": (lambda: EfficientVMamba(PYRAMID, out_indices=(0, 2)), HIERARCHICAL),
+    "groupmamba": (lambda: GroupMamba(GROUPS, out_indices=(0, 2)), HIERARCHICAL | {"norm1": 3}),
     "spatialmamba": (lambda: SpatialMamba(PYRAMID, out_indices=(0, 2)), HIERARCHICAL),
     "vim": (lambda: Vim(LAYERS, out_indices=(1, 2)), ISOTROPIC),
     "localvim": (lambda: LocalVim(LAYERS, out_indices=(1, 2)), ISOTROPIC),

@@ -15,6 +15,7 @@ from mmquad.releases.families import family_of, split_model
             ["layers.0.blocks.0.op.A_logs", "layers.0.blocks.0.conv_branch.0.bias"],
             "EfficientVMamba",
         ),
+        (["block1.0.attn.mamba_g1.A_logs", "patch_embed1.proj.weight"], "GroupMamba"),
         (
             [
                 "layers.0.blocks.0.self_attention.A_logs",

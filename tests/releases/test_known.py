@@ -27,6 +27,7 @@ def test_every_release_can_be_told_by_its_names():
         "Vim": "layers.0.mixer.A_b_log",
         "PlainMamba": "layers.0.mamba.direction_Bs",
         "EfficientVMamba": "layers.0.blocks.0.conv_branch.0.weight",
+        "GroupMamba": "block4.2.attn.mamba_g4.Ds",
         "SpatialMamba": "layers.0.blocks.0.self_attention.state_fusion.alpha",
         "MambaVision": "model.levels.3.blocks.0.mixer.A_log",
     }
