@@ -58,7 +58,7 @@ class Row:
 
 
 class Classifier(nn.Module):
-    """A backbone's last map, averaged, and a linear layer."""
+    """A backbone's last map, averaged, or class token, and a linear layer."""
 
     def __init__(self, backbone: nn.Module, channels: int) -> None:
         super().__init__()
@@ -66,7 +66,8 @@ class Classifier(nn.Module):
         self.head = nn.Linear(channels, 1000)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.backbone(image)[-1].mean((2, 3)))
+        last = self.backbone(image)[-1]
+        return self.head(last.mean((2, 3)) if last.ndim == 4 else last)
 
 
 class DetectorCost(nn.Module):
@@ -105,10 +106,10 @@ class SegmentorCost(nn.Module):
         return self.segmentor.decode_head(self.segmentor.extract_feat(image))
 
 
-def classifier_cost(backbone: type, arch: str) -> Complexity:
-    """Cost of the classifier with a named architecture."""
+def classifier_cost(backbone: type, arch: str, **arguments: Any) -> Complexity:
+    """Cost of the classifier with a named architecture, and ``arguments`` of the backbone."""
     with torch.device("meta"):
-        built = backbone(arch, out_indices=(-1,))
+        built = backbone(arch, out_indices=(-1,), **arguments)
         model = Classifier(built, built.out_channels[-1])
     return count_complexity(model, SHAPES["classification"])
 

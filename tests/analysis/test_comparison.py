@@ -14,7 +14,7 @@ from mmquad.analysis.comparison import (
     difference,
 )
 from mmquad.analysis.complexity import Complexity
-from mmquad.backbones import PlainMamba, VMamba
+from mmquad.backbones import GroupMamba, PlainMamba, VMamba
 from mmquad.compat import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,12 @@ def test_vmamba_classifiers_cost_what_the_release_says(arch: str, flops: float):
 def test_plainmamba_costs_more_scan_than_its_paper_counts():
     cost = classifier_cost(PlainMamba, "L1")
     assert cost.scan_ops == 24 * (9 * 196 * 4 * 384 * 16 + 196 * 4 * 384)
+
+
+def test_class_tokens_are_counted_with_their_block():
+    cost = classifier_cost(GroupMamba, "tiny", out_type="class_token")
+    assert cost.params == 22_912_917
+    assert cost.total / 1e9 == pytest.approx(4.665, abs=1e-3)  # multiply-adds of the release
 
 
 @pytest.mark.slow

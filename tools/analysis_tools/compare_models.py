@@ -20,6 +20,7 @@ from mmquad.analysis.comparison import (
 )
 from mmquad.analysis.zoo import read_metafiles
 from mmquad.backbones.efficientvmamba import EFFICIENTVMAMBA_ARCHS
+from mmquad.backbones.groupmamba import GROUPMAMBA_ARCHS
 from mmquad.backbones.localvim import LOCALVIM_ARCHS
 from mmquad.backbones.localvmamba import LOCALVMAMBA_ARCHS
 from mmquad.backbones.mambavision import MAMBAVISION_ARCHS
@@ -42,7 +43,10 @@ ARCHS = {
     "MambaVision": MAMBAVISION_ARCHS,
     "SpatialMamba": SPATIALMAMBA_ARCHS,
     "EfficientVMamba": EFFICIENTVMAMBA_ARCHS,
+    "GroupMamba": GROUPMAMBA_ARCHS,
 }
+# Where classifiers have parts of their own.
+CLASSIFIERS = {"GroupMamba": {"out_type": "class_token"}}
 MARKER = "<!-- tables: written by tools/analysis_tools/compare_models.py -->"
 
 
@@ -56,9 +60,10 @@ def parse_args() -> argparse.Namespace:
 
 def classifier_rows(families: list[str], papers: dict[str, Any]) -> list[Row]:
     names = [(family, arch) for family in families for arch in ARCHS[family]]
+    costs = (classifier_cost(getattr(backbones, f), a, **CLASSIFIERS.get(f, {})) for f, a in names)
     return [
-        Row(f"{f} {a}", classifier_cost(getattr(backbones, f), a), papers.get(f"{f} {a}", {}))
-        for f, a in names
+        Row(f"{f} {a}", cost, papers.get(f"{f} {a}", {}))
+        for (f, a), cost in zip(names, costs, strict=True)
     ]
 
 

@@ -1,9 +1,9 @@
 """Convert released weights into a checkpoint that the configs here load.
 
-QuadMamba, VMamba, Vim, PlainMamba, LocalMamba, MambaVision, Spatial-Mamba and EfficientVMamba;
-classifiers, and detectors and segmentors on them. Which model a file holds is read from it
-(identify_checkpoint.py says it without converting), except LocalMamba's directions: name the arch,
-e.g. with --arch tiny-middle-cls.
+QuadMamba, VMamba, Vim, PlainMamba, LocalMamba, MambaVision, Spatial-Mamba, GroupMamba and
+EfficientVMamba; classifiers, and detectors and segmentors on them. Which model a file holds is read
+from it (identify_checkpoint.py says it without converting), except LocalMamba's directions: name
+the arch, e.g. with --arch tiny-middle-cls.
 
 python tools/model_converters/convert_checkpoint.py quadmamba_small.pth \\
     weights/quadmamba-small_3rdparty.pth
