@@ -13,6 +13,7 @@ from mmquad.backbones import GroupMamba
 from mmquad.backbones.groupmamba import GROUPMAMBA_ARCHS
 from mmquad.checkpoints import CheckpointMismatchError
 from mmquad.layers import GroupBlock, GroupMixer
+from mmquad.releases.convert import convert_weights
 from mmquad.releases.groupmamba import convert_groupmamba, groupmamba_arch
 from mmquad.releases.renames import UnknownNamesError
 
@@ -28,6 +29,7 @@ PARAMETERS = {
 ENTRIES = {"tiny": 1266, "small": 1693, "base": 2120}
 SMALL = {"dims": (8, 12, 16, 36), "stem_dim": 4, "depths": (1, 2, 1, 1), "mlp_ratios": (3, 2, 2, 2)}
 CLASSES = 7
+CLASS_PARAMETERS = ("class_block.norm1.weight", "class_block.mixer.scale", "norm3.bias")
 
 
 def released_shapes(arch: dict, classes: int = CLASSES) -> Shapes:
@@ -348,3 +350,20 @@ def test_the_converter_refuses_what_it_does_not_know():
         convert_groupmamba(wrong)
     one = {k: v for k, v in weights.items() if not k.startswith("dist_head.")}
     assert torch.equal(convert_groupmamba(one)["head.fc.weight"], weights["head.weight"])
+
+
+def test_whole_files_convert_with_and_without_the_class_block():
+    weights = {k: v.float() for k, v in random_weights(released_shapes(SMALL)).items()}
+    counters = {f"patch_embed1.conv.{i}.num_batches_tracked": torch.tensor(5) for i in (1, 4, 7)}
+    whole = convert_weights(weights | counters)
+    assert (whole.model, whole.matched) == ("GroupMamba", whole.total)
+    assert "backbone.class_block.branch_norm.weight" in whole.state_dict
+    bare = {k: v for k, v in weights.items() if not k.startswith(("post_network", "head", "dist"))}
+    backbone = convert_weights(bare | counters)
+    assert backbone.matched == backbone.total < whole.total
+
+
+def test_rates_of_the_class_block_are_those_of_the_last_norm():
+    model = GroupMamba(SMALL, out_type="class_token", out_indices=(3,))
+    depths = {model.get_layer_depth(f"backbone.{name}", "backbone.") for name in CLASS_PARAMETERS}
+    assert depths == {(sum(SMALL["depths"]), sum(SMALL["depths"]) + 2)}
