@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmquad.layers import AtrousMixer, HalfScanMixer, QuadMixer, ScanMixer, SpatialMixer
-from mmquad.layers.atrous_mixer import from_subgrids, to_subgrids
 from mmquad.layers.local_mixers import LocalMapMixer
 from mmquad.layers.selective_ssm import SelectiveSSM
 from mmquad.ops import selective_scan
@@ -55,9 +54,9 @@ def _mix(mixer: ScanMixer, x: Tensor) -> Tensor:
     if isinstance(mixer, SpatialMixer):
         return _fused_states(mixer, x)
     if isinstance(mixer, AtrousMixer):
-        xs = to_subgrids(x).permute(0, 2, 3, 1).contiguous()  # [B, 4, D, P]
+        xs = mixer.scan.to_sequences(x).permute(0, 2, 3, 1).contiguous()  # [B, 4, D, P]
         ys = _scan(mixer.ssm, xs, slice(None)).permute(0, 3, 1, 2).contiguous()
-        return from_subgrids(ys, *x.shape[1:3]).to(x.dtype)
+        return mixer.scan.to_grid(ys, *x.shape[1:3]).to(x.dtype)
     weight = mixer.selector(x, mixer.scan) if isinstance(mixer, QuadMixer) else None
     if not isinstance(mixer, LocalMapMixer):
         y = unfused_scan(mixer.ssm, x, mixer.scan, weight)

@@ -28,7 +28,7 @@ from mmquad.layers import (
     SelectiveSSM,
     SelfAttention,
 )
-from mmquad.layers.sizes import surely
+from mmquad.ops.sizes import surely
 from mmquad.registry import MODELS
 
 __all__ = ["MAMBAVISION_ARCHS", "MambaVision", "MambaVisionArch"]

@@ -1,7 +1,5 @@
 """The blocks of EfficientVMamba (arXiv:2403.09977, section 4): atrous scans, inverted residuals."""
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmquad.layers.block import MixerBlock
@@ -11,55 +9,13 @@ from mmquad.layers.local_attention import DirectionAttention
 from mmquad.layers.mixers import ScanMixer
 from mmquad.layers.norms import MapBatchNorm
 from mmquad.layers.patch import conv_channels_last
-from mmquad.layers.sizes import surely
-from mmquad.scans import CrossScan
+from mmquad.scans import AtrousScan
 
-__all__ = ["AtrousMixer", "DualBlock", "InvertedResidual", "from_subgrids", "to_subgrids"]
-
-
-def to_subgrids(x: Tensor) -> Tensor:
-    """Every second token in four sequences: ``[B, H, W, D] -> [B, P, 4, D]``.
-
-    Sequence k has the rows of parity ``k % 2`` and the columns of parity ``k // 2``; those of even
-    rows read row by row, those of odd rows column by column. Odd sizes are padded with zeros at the
-    bottom and the right, which the sequences hold: ``P = ceil(H/2) ceil(W/2)``.
-    """
-    batch, height, width, channels = x.shape
-    rows, columns = -(-height // 2), -(-width // 2)
-    below, right = 2 * rows - height, 2 * columns - width
-    if not surely(below + right == 0):
-        x = F.pad(x, (0, 0, 0, right, 0, below))
-    grid = x.reshape(batch, rows, 2, columns, 2, channels)
-    sequences = []
-    for k in range(4):
-        sub = grid[:, :, k % 2, :, k // 2]
-        sub = sub.transpose(1, 2) if k % 2 else sub
-        # Copied without a question about sizes, to which a graph of changing ones would be tied.
-        sub = sub.clone(memory_format=torch.contiguous_format)
-        sequences.append(sub.view(batch, rows * columns, channels))
-    return torch.stack(sequences, dim=2)
-
-
-def from_subgrids(ys: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of :func:`to_subgrids`, which writes every token once: ``[B, H, W, D]``."""
-    rows, columns = -(-height // 2), -(-width // 2)
-    batch, channels = ys.shape[0], ys.shape[3]
-    subs = []
-    for k, y in enumerate(ys.unbind(2)):
-        shape = (columns, rows) if k % 2 else (rows, columns)
-        sub = y.view(batch, *shape, channels)
-        subs.append(sub.transpose(1, 2) if k % 2 else sub)
-    pairs = [torch.stack(subs[2 * column : 2 * column + 2], dim=2) for column in (0, 1)]
-    grid = torch.stack(pairs, dim=4)  # [B, rows, 2, columns, 2, D]
-    x = grid.view(batch, 2 * rows, 2 * columns, channels)
-    below, right = 2 * rows - height, 2 * columns - width
-    return x if surely(below + right == 0) else F.pad(x, (0, 0, 0, -right, 0, -below))
+__all__ = ["AtrousMixer", "DualBlock", "InvertedResidual"]
 
 
 class AtrousMixer(ScanMixer):
-    """A gated mixer with four scans, of every second row and column each, and written back.
-
-    Each token is read by one scan only. What is padded is read: the state decays there.
+    """A gated mixer with four scans, of every second row and column each (:class:`AtrousScan`).
 
     Args:
         dim: Channels C of the block.
@@ -68,14 +24,17 @@ class AtrousMixer(ScanMixer):
         dt_rank: Rank R of the step-size projection; ``ceil(C / 16)`` unless given.
     """
 
+    scan: AtrousScan
+
     def __init__(
         self, dim: int, inner_dim: int, d_state: int, *, dt_rank: int | None = None
     ) -> None:
-        scan = CrossScan()  # of as many directions; the sub-grids need no tables
+        scan = AtrousScan()
         super().__init__(dim, inner_dim, d_state, scan, dt_rank=dt_rank, gate=True, conv_bias=True)
 
     def mix(self, x: Tensor) -> Tensor:
-        return from_subgrids(self.ssm(to_subgrids(x)), *x.shape[1:3])
+        # A token's steps, B and C are for its one direction: projected here, not for all four.
+        return self.scan.to_grid(self.ssm(self.scan.to_sequences(x)), *x.shape[1:3])
 
 
 class DualBlock(MixerBlock):

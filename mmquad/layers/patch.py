@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mmquad.layers.depthwise import DepthwiseConv2d, PointwiseConv2d
 from mmquad.layers.norms import BatchNorm2d, MapBatchNorm
-from mmquad.layers.sizes import surely
+from mmquad.ops.sizes import surely
 
 __all__ = [
     "BatchNormStem",

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmquad.layers.sizes import surely
 from mmquad.layers.weight_decay import exempt_from_decay
+from mmquad.ops.sizes import surely
 
 __all__ = ["ClassToken", "GridPositions", "resize_grid"]
 

@@ -94,8 +94,15 @@ class SelectiveSSM(nn.Module):
 
         For one state and one direction: ``h`` before it is read out, and ``C`` ``[B, L, 1]``. The
         skip is left out.
+
+        Raises:
+            ValueError: There are more.
         """
-        assert self.d_state == self.directions == 1
+        if not self.d_state == self.directions == 1:
+            raise ValueError(
+                "states can be given of one direction with one state, this has "
+                f"{self.directions} with {self.d_state}"
+            )
         z = F.linear(x, self.x_proj.flatten(0, 1))
         C = z[..., -1:]
         # Read out by C = 1, the state is the result.

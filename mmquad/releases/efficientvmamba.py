@@ -18,7 +18,7 @@ from mmquad.releases.renames import (
 __all__ = ["convert_efficientvmamba", "efficientvmamba_arch"]
 
 _BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
-_OP = _BLOCK + r"op\."
+_OP = _BLOCK + r"(?:op|self_attention)\."  # older files have the second name
 _SSM = {
     "A_logs": "A_log",
     "Ds": "D_skip",
@@ -37,8 +37,8 @@ _RESIDUAL = {
     "conv_pw2.1": "norm3",
 }
 _RULES: list[Rule] = [
-    (r"patch_embed\.0\.(.+)", r"stem.conv.\1"),
-    (r"patch_embed\.2\.(.+)", r"stem.norm.\1"),
+    (r"patch_embed\.(?:0|proj)\.(.+)", r"stem.conv.\1"),
+    (r"patch_embed\.(?:2|norm)\.(.+)", r"stem.norm.\1"),
     (r"layers\.(\d+)\.downsample\.(.+)", r"downsamples.\1.\2"),
     # of a stage of inverted residuals, after the last of them
     (r"layers\.(\d+)\.\d+\.((reduction|norm)\..+)", r"downsamples.\1.\2"),
@@ -50,7 +50,7 @@ _RULES: list[Rule] = [
     (_OP + r"conv2d\.(.+)", r"stages.\1.\2.mixer.conv.\3"),
     (_OP + r"out_norm\.(.+)", r"stages.\1.\2.mixer.norm.\3"),
     (_OP + r"((in_proj|out_proj)\..+)", r"stages.\1.\2.mixer.\3"),
-    (_BLOCK + r"norm\.(.+)", r"stages.\1.\2.norm1.\3"),
+    (_BLOCK + r"(?:norm|ln_1)\.(.+)", r"stages.\1.\2.norm1.\3"),
     (_BLOCK + r"conv_branch\.0\.(.+)", r"stages.\1.\2.conv.\3"),
     (_BLOCK + r"conv_branch\.1\.(.+)", r"stages.\1.\2.conv_norm.\3"),
     (_BLOCK + r"conv_branch\.3\.(.+)", r"stages.\1.\2.conv_proj.\3"),
@@ -95,20 +95,23 @@ def efficientvmamba_arch(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         CheckpointMismatchError: An entry that tells them is missing or damaged.
     """
 
+    is_older = "patch_embed.proj.weight" in state_dict
+    stem, op = ("patch_embed.proj", "self_attention") if is_older else ("patch_embed.0", "op")
+
     def shape(name: str, ndim: int) -> tuple[int, ...]:
         return shape_of(state_dict, name, ndim, "EfficientVMamba")
 
-    dim = shape("patch_embed.0.weight", 4)[0]
+    dim = shape(f"{stem}.weight", 4)[0]
     depths, scans = [], 0
     for i in range(layers_of(state_dict, r"layers\.(\d+)\.")):
         blocks = layers_of(state_dict, rf"layers\.{i}\.blocks\.(\d+)\.")
         scans += blocks > 0
         depths.append(blocks or layers_of(state_dict, rf"layers\.{i}\.(\d+)\.conv_pw\.") - 1)
-    inner = shape("layers.0.blocks.0.op.in_proj.weight", 2)[0] // 2
+    inner = shape(f"layers.0.blocks.0.{op}.in_proj.weight", 2)[0] // 2
     return {
         "dim": dim,
         "depths": tuple(depths),
         "scan_stages": scans,
         "ssm_ratio": ratio_of(inner, dim),
-        "d_state": shape("layers.0.blocks.0.op.A_logs", 2)[1],
+        "d_state": shape(f"layers.0.blocks.0.{op}.A_logs", 2)[1],
     }

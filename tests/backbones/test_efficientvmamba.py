@@ -1,6 +1,7 @@
-"""EfficientVMamba: the paper's sizes, the released code's outputs, the order of the atrous scan."""
+"""EfficientVMamba: the paper's sizes and the released code's outputs."""
 
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from mmquad.backbones import EfficientVMamba
 from mmquad.backbones.efficientvmamba import EFFICIENTVMAMBA_ARCHS
-from mmquad.layers.atrous_mixer import from_subgrids, to_subgrids
 from mmquad.releases.efficientvmamba import convert_efficientvmamba, efficientvmamba_arch
 from mmquad.releases.renames import UnknownNamesError
 
@@ -23,33 +23,6 @@ from released_families import Shapes, Weights, batch_norm, linear, norm, random_
 PARAMETERS = {"tiny": 6_493_660, "small": 11_273_688, "base": 33_717_136}
 ENTRIES = {"tiny": 261, "small": 261, "base": 371}
 SMALL = {"dim": 8, "depths": (1, 2, 2, 1), "scan_stages": 2, "d_state": 3, "ssm_ratio": 2.0}
-
-# By hand, from the definition: which token each sequence holds, -1 for padding.
-TABLES = {
-    (4, 4): [[0, 2, 8, 10], [4, 12, 6, 14], [1, 3, 9, 11], [5, 13, 7, 15]],
-    (3, 3): [[0, 2, 6, 8], [3, -1, 5, -1], [1, -1, 7, -1], [4, -1, -1, -1]],
-    (3, 4): [[0, 2, 8, 10], [4, -1, 6, -1], [1, 3, 9, 11], [5, -1, 7, -1]],
-    (2, 5): [[0, 2, 4], [5, 7, 9], [1, 3, -1], [6, 8, -1]],
-    (1, 3): [[0, 2], [-1, -1], [1, -1], [-1, -1]],
-    (1, 1): [[0], [-1], [-1], [-1]],
-}
-
-
-@pytest.mark.parametrize("size", TABLES, ids=str)
-def test_orders_by_hand(size: tuple[int, int]):
-    tokens = torch.arange(1.0, 1 + math.prod(size)).view(1, *size, 1)
-    sequences = to_subgrids(tokens)[0, :, :, 0].t().int() - 1
-    assert sequences.tolist() == TABLES[size]
-
-
-def test_every_token_is_read_once_and_written_back():
-    generator = torch.Generator().manual_seed(0)
-    for height, width in torch.randint(1, 40, (200, 2), generator=generator).tolist():
-        tokens = torch.arange(1.0, 1 + height * width).view(1, height, width, 1)
-        sequences = to_subgrids(tokens)
-        read = sequences[sequences > 0].int()
-        assert sorted(read.tolist()) == list(range(1, 1 + height * width))
-        assert torch.equal(from_subgrids(sequences, height, width), tokens)
 
 
 def released_shapes(arch: dict, outputs: str) -> Shapes:
@@ -248,3 +221,20 @@ def test_the_converter_refuses_what_it_does_not_know():
         convert_efficientvmamba(weights | {"layers.2.1.conv_pw3.0.weight": torch.zeros(1)})
     assert "stages.2.0.expand.weight" in convert_efficientvmamba(weights)
     assert "downsamples.2.reduction.weight" in convert_efficientvmamba(weights)
+
+
+def test_older_files_call_parts_by_other_names():
+    """As the release's loader takes them: the current names are replaced there."""
+    weights = random_weights(released_shapes(SMALL, "head"))
+    older = {
+        re.sub(r"(blocks\.\d+)\.norm\.", r"\1.ln_1.", k)
+        .replace(".op.", ".self_attention.")
+        .replace("patch_embed.0.", "patch_embed.proj.")
+        .replace("patch_embed.2.", "patch_embed.norm."): v
+        for k, v in weights.items()
+    }
+    assert sum(k not in weights for k in older) > 4
+    assert efficientvmamba_arch(older) == efficientvmamba_arch(weights)
+    mine, theirs = convert_efficientvmamba(older), convert_efficientvmamba(weights)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[k], theirs[k]) for k in theirs)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mmquad.layers.selective_ssm import DT_MAX, DT_MIN, SelectiveSSM, step_rank
 from mmquad.ops import use_backend
 from mmquad.ops.selective_scan import BACKENDS
+from mmquad.scans import RasterScan
 
 
 def naive(ssm: SelectiveSSM, xs: Tensor) -> Tensor:
@@ -80,3 +81,14 @@ def test_rank_of_the_step_sizes() -> None:
     """``ceil(C / 16)``, also where 16 does not divide C, as it does in all published models."""
     assert [step_rank(dim) for dim in (1, 16, 17, 96, 100)] == [1, 1, 2, 6, 7]
     assert step_rank(96, 3) == 3
+
+
+def test_states_read_out_are_the_scan() -> None:
+    torch.manual_seed(0)
+    ssm = SelectiveSSM(6, 1, 2, 1).double()
+    x, tables = torch.randn(2, 20, 6).double(), RasterScan().tables(4, 5, torch.device("cpu"))
+    states, C = ssm.scan_states(x, *tables)
+    torch.testing.assert_close(states * C + ssm.D_skip[0] * x, ssm.scan_tokens(x, *tables))
+    message = "one direction with one state, this has 1 with 2"
+    with pytest.raises(ValueError, match=message):
+        SelectiveSSM(6, 2, 2, 1).double().scan_states(x, *tables)

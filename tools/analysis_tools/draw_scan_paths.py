@@ -6,7 +6,11 @@ python tools/analysis_tools/draw_scan_paths.py --size 7 12 --only quad --out qua
 
 import argparse
 
-from mmquad.analysis.pictures.scan_paths import EXAMPLE_SCANS, draw_scan_paths
+from mmquad.analysis.pictures.scan_paths import (
+    EXAMPLE_DILATIONS,
+    EXAMPLE_SCANS,
+    draw_scan_paths,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,9 +27,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     scans = {name: scan for name, scan in EXAMPLE_SCANS.items() if args.only in name}
-    if not scans:
-        raise SystemExit(f"--only must be part of one of {list(EXAMPLE_SCANS)}, got {args.only!r}")
-    print(draw_scan_paths(scans, args.out, *args.size))
+    dilations = {name: d for name, d in EXAMPLE_DILATIONS.items() if args.only in name}
+    if not scans and not dilations:
+        names = [*EXAMPLE_SCANS, *EXAMPLE_DILATIONS]
+        raise SystemExit(f"--only must be part of one of {names}, got {args.only!r}")
+    print(draw_scan_paths(scans, args.out, *args.size, dilations))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mmquad import scans
 from mmquad.analysis.pictures.figure_files import arrange_panels, write_small_png
-from mmquad.analysis.pictures.scan_paths import EXAMPLE_SCANS, draw_scan_paths, scan_paths
-from mmquad.scans import CrossScan, LocalScan, QuadScan
+from mmquad.analysis.pictures.scan_paths import (
+    EXAMPLE_DILATIONS,
+    EXAMPLE_SCANS,
+    draw_scan_paths,
+    neighbours,
+    scan_paths,
+)
+from mmquad.layers import StateFusion
+from mmquad.scans import AtrousScan, CrossScan, LocalScan, QuadScan
 
 
 def test_every_scan_of_the_package_has_an_example():
@@ -19,7 +27,10 @@ def test_every_scan_of_the_package_has_an_example():
 @pytest.mark.parametrize("name", EXAMPLE_SCANS)
 @pytest.mark.parametrize("size", [(8, 8), (5, 7)])
 def test_every_path_visits_every_token_once(name: str, size: tuple[int, int]):
-    for order in scan_paths(EXAMPLE_SCANS[name], *size).values():
+    paths = list(scan_paths(EXAMPLE_SCANS[name], *size).values())
+    if isinstance(EXAMPLE_SCANS[name], AtrousScan):  # of which each has a part
+        paths = [np.concatenate(paths)]
+    for order in paths:
         tokens = order[order >= 0]
         np.testing.assert_array_equal(np.sort(tokens), np.arange(size[0] * size[1]))
 
@@ -40,13 +51,36 @@ def test_local_directions_keep_their_names_and_empty_positions():
     assert (paths["w3"] == -1).sum() == 36 - 16
 
 
+def test_sub_grids_are_called_what_they_are():
+    paths = scan_paths(AtrousScan(), 4, 4)
+    assert paths["even rows, even columns"].tolist() == [0, 2, 8, 10]
+    assert paths["odd rows, even columns"].tolist() == [4, 12, 6, 14]
+    assert paths["even rows, odd columns"].tolist() == [1, 3, 9, 11]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (3, 12)])
+def test_neighbours_are_those_whose_states_are_added(size: tuple[int, int]):
+    """One state at a time through the layer: where it arrives is where it is drawn."""
+    height, width = size
+    row, column = (height - 1) // 2, (width - 1) // 2
+    fusion = StateFusion(1).eval()
+    (distances,) = EXAMPLE_DILATIONS.values()
+    drawn = np.zeros(size)
+    for distance in distances:
+        np.add.at(drawn, tuple(neighbours(row, column, distance, height, width).T), 1)
+    states = torch.eye(height * width).view(-1, height, width, 1)
+    with torch.no_grad():
+        arrived = fusion(states)[:, row, column, 0].view(size)
+    np.testing.assert_allclose(drawn, arrived.numpy(), atol=1e-5)
+
+
 def test_class_tokens_are_refused():
     with pytest.raises(ValueError, match="draw it without class tokens"):
         scan_paths(LocalScan(("h",), class_token=True), 4, 4)
 
 
 def test_the_picture(tmp_path: Path):
-    path = draw_scan_paths(EXAMPLE_SCANS, tmp_path / "new/paths.png")
+    path = draw_scan_paths(EXAMPLE_SCANS, tmp_path / "new/paths.png", dilations=EXAMPLE_DILATIONS)
     image = cv2.imread(str(path))
     assert path.stat().st_size < 100_000
     assert image.shape[0] > image.shape[1]  # more scans than directions
