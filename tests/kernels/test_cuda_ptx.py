@@ -1,7 +1,7 @@
 """What nvcc makes of the CUDA kernels, run on the host instruction by instruction.
 
 Beyond test_cuda_emulated.py, which runs their source: the code that a device gets, with its own
-mathematical functions, and every access to memory checked (ptx_memory.py): out of bounds,
+mathematical functions, and every access to memory checked: out of bounds,
 misaligned, or racing with another thread. How ``ex2.approx`` rounds is a device's secret.
 """
 
@@ -16,10 +16,10 @@ import pytest
 import torch
 from conftest import SOURCES
 from cuda_cases import CASES, TOLERANCE, Case, assert_close, make, run
-from ptx_machine import Launch
-from ptx_memory import DeviceError, Memory
-from ptx_program import Kernel, parse
 
+from benchmarks.ptx.machine import Launch
+from benchmarks.ptx.memory import DeviceError, Memory
+from benchmarks.ptx.program import Kernel, parse
 from mmquad.ops.directional_scan import cuda
 
 pytestmark = pytest.mark.slow

@@ -3,33 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from ptx_machine import Launch
-from ptx_memory import DeviceError, Memory
-from ptx_program import parse
+from ptx_kernels import run_body as run
 
-THREADS = 64
-
-
-def run(body: str, *tensors: torch.Tensor, blocks: int = 1, shared: int = 0) -> None:
-    """``body`` finds its thread in %r1, its byte offset in %rd9, the tensors in %rd1, %rd2, ..."""
-    names = range(1, len(tensors) + 1)
-    parameters = ",\n".join(f".param .u64 k_param_{n - 1}" for n in names)
-    loads = "\n".join(f"ld.param.u64 %rd{n}, [k_param_{n - 1}];" for n in names)
-    text = f""".visible .entry k(
-{parameters}
-)
-{{
-{loads}
-mov.u32 %r1, %tid.x;
-mul.wide.u32 %rd9, %r1, 4;
-{body}
-ret;
-}}"""
-    memory = Memory()
-    for tensor in tensors:
-        memory.add(tensor)
-    pointers = [tensor.data_ptr().to_bytes(8, "little") for tensor in tensors]
-    Launch(parse(text)["k"], [blocks], THREADS, shared, pointers, memory, 0).run()
+from benchmarks.ptx.machine import Launch
+from benchmarks.ptx.memory import DeviceError, Memory
+from benchmarks.ptx.program import parse
 
 
 def test_floats_are_added() -> None:
@@ -84,6 +62,11 @@ def test_threads_part_and_meet() -> None:
         ("mul.wide.s32 %rd2, %r1, 2; cvt.u32.u64 %r2, %rd2", (-3,), -6),
         ("setp.lt.u32 %p1, %r1, 5; selp.b32 %r2, 1, 0, %p1", (-1,), 0),
         ("setp.lt.s32 %p1, %r1, 5; selp.b32 %r2, 1, 0, %p1", (-1,), 1),
+        ("mul.hi.s32 %r2, %r1, %r1", (-(1 << 30),), 1 << 28),
+        ("mul.hi.s32 %r2, %r1, 3", (-1,), -1),
+        ("mul.hi.u32 %r2, %r1, 3", (-1,), 2),
+        ("bfi.b32 %r2, 53, %r1, 4, 3", (0x702F,), 0x705F),
+        ("bfi.b32 %r2, %r1, 0, 16, 16", (3,), 3 << 16),
         ("mov.b32 {%rs1, %rs2}, %r1; mov.b32 %r2, {%rs2, %rs1}", (0x10002,), 0x20001),
     ],
 )
@@ -113,6 +96,94 @@ def test_narrow_floats_are_widened() -> None:
         *(x, y),
     )
     assert torch.equal(y, x.float())
+
+
+def test_floats_are_narrowed_to_the_nearest() -> None:
+    """Bfloat16 and float16 as torch rounds them: ties to even, up to infinity, NaN stays NaN."""
+    x = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11, 3.4e38, 1e-7, -2.5])
+    nan = torch.tensor([0x7FFFFFFF], dtype=torch.int32).view(torch.float32)
+    x = torch.cat([x, nan, torch.tensor([-torch.inf]), torch.randn(55)])
+    pairs, single = torch.zeros(2, 64, dtype=torch.int32), torch.zeros(2, 64, dtype=torch.int32)
+    run(
+        """add.s64 %rd4, %rd1, %rd9;
+        add.s64 %rd5, %rd2, %rd9;
+        add.s64 %rd6, %rd3, %rd9;
+        ld.global.f32 %f1, [%rd4];
+        neg.f32 %f2, %f1;
+        cvt.rn.bf16x2.f32 %r2, %f2, %f1;
+        cvt.rn.f16x2.f32 %r3, %f2, %f1;
+        st.global.u32 [%rd5], %r2;
+        st.global.u32 [%rd5+256], %r3;
+        cvt.rn.bf16.f32 %rs1, %f1;
+        cvt.rn.f16.f32 %rs2, %f1;
+        mov.b32 %r4, {%rs1, %rs1};
+        mov.b32 %r5, {%rs2, %rs2};
+        st.global.u32 [%rd6], %r4;
+        st.global.u32 [%rd6+256], %r5;""",
+        *(x, pairs, single),
+    )
+    for row, dtype in enumerate((torch.bfloat16, torch.float16)):
+        expected = torch.stack([x.to(dtype), (-x).to(dtype)], 1)
+        assert torch.equal(pairs[row].view(dtype).view(64, 2).nan_to_num(7), expected.nan_to_num(7))
+        assert torch.equal(
+            single[row].view(dtype).view(64, 2).nan_to_num(7),
+            expected[:, :1].expand(64, 2).nan_to_num(7),
+        )
+
+
+def test_visits_of_every_instruction_are_counted() -> None:
+    """By warps: one of them goes round five times, the other seven; a part of it takes a branch."""
+    kernel, visits = run(
+        """shr.u32 %r2, %r1, 5;
+        shl.b32 %r3, %r2, 1;
+        add.s32 %r3, %r3, 5;
+        $L1:
+        sub.s32 %r3, %r3, 1;
+        setp.gt.s32 %p1, %r3, 0;
+        @%p1 bra $L1;
+        setp.lt.u32 %p2, %r1, 40;
+        @%p2 bra $L2;
+        mov.u32 %r4, 1;
+        $L2:
+        mov.u32 %r5, 1;"""
+    )
+    counts = {i.text: int(n) for i, n in zip(kernel.code, visits, strict=True)}
+    assert counts["shl.b32 %r3, %r2, 1"] == 2
+    assert counts["sub.s32 %r3, %r3, 1"] == 5 + 7
+    assert counts["@%p1 bra $L1"] == 5 + 7
+    assert counts["mov.u32 %r4, 1"] == 1
+    assert counts["mov.u32 %r5, 1"] == 2
+    assert [i.line for i in kernel.code][:3] == [6, 7, 8]  # of the text, from 1 on
+
+
+def test_parameters_are_structs_too() -> None:
+    """Read at an offset, by several numbers, and through a register."""
+    text = """.visible .entry k(
+    .param .u64 k_param_0,
+    .param .align 8 .b8 k_param_1[24]
+    )
+    {
+    ld.param.u64 %rd1, [k_param_0];
+    ld.param.v2.u32 {%r1, %r2}, [k_param_1+8];
+    mov.b64 %rd2, k_param_1;
+    {
+    ld.param.u32 %r3, [%rd2+20];
+    }
+    st.global.u32 [%rd1], %r1;
+    st.global.u32 [%rd1+4], %r2;
+    st.global.u32 [%rd1+8], %r3;
+    ret;
+    }"""
+    y = torch.zeros(3, dtype=torch.int32)
+    memory = Memory()
+    memory.add(y)
+    parameters = [y.data_ptr().to_bytes(8, "little"), np.arange(6, dtype=np.int32).tobytes()]
+    kernel = parse(text)["k"]
+    Launch(kernel, [1], 32, 0, parameters, memory, 0).run()
+    assert y.tolist() == [2, 3, 5]
+    beyond = parse(text.replace("+20", "+24"))["k"]
+    with pytest.raises(DeviceError, match="out of bounds"):
+        Launch(beyond, [1], 32, 0, parameters, memory, 1).run()
 
 
 STORE_SHARED = """mov.u32 %r2, buffer;
@@ -152,6 +223,14 @@ def test_a_barrier_orders_shared_memory() -> None:
             "setp.lt.u32 %p1, %r1, 8; @%p1 bra $L1; shfl.sync.bfly.b32 %r2, %r1, 1, 31, -1; $L1:",
             {},
             "whole warps",
+        ),
+        ("st.shared.v2.u32 [buffer+4], {%r1, %r1};", {"shared": 16}, "misaligned"),
+        (
+            # A number of 32 bits covers both of 16 bits that another thread reads a part of.
+            "mov.u32 %r2, buffer; shl.b32 %r3, %r1, 2; add.s32 %r4, %r2, %r3; "
+            "st.shared.u32 [%r4], %r1; xor.b32 %r5, %r4, 4; ld.shared.u16 %rs1, [%r5+2];",
+            {"shared": 256},
+            "race of block 0 thread",
         ),
     ],
 )

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from ptx_memory import UNSIGNED, DeviceError
-from ptx_program import Instruction
+
+from benchmarks.ptx.memory import UNSIGNED, DeviceError
+from benchmarks.ptx.program import Instruction
 
 __all__ = ["SIGNED", "Arithmetic", "exp2_rounded"]
 
@@ -19,6 +20,25 @@ def exp2_rounded(x: np.ndarray) -> np.ndarray:
     """To the nearest float32; denormal results are flushed."""
     result = np.exp2(x.astype(np.float64)).astype(np.float32)
     return np.where(result < np.finfo(np.float32).tiny, np.float32(0), result)
+
+
+def _to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """Bits of the nearest bfloat16, ties to even."""
+    bits = x.view(np.uint32)
+    odd = bits >> np.uint32(16) & np.uint32(1)
+    nearest = bits + np.uint32(0x7FFF) + odd >> np.uint32(16)
+    return np.where(np.isnan(x), np.uint32(0x7FFF), nearest).astype(np.uint16)
+
+
+def _to_float16(x: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(x), np.uint16(0x7FFF), x.astype(np.float16).view(np.uint16))
+
+
+NARROW: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    name + pair: function
+    for name, function in (("bf16", _to_bfloat16), ("f16", _to_float16))
+    for pair in ("", "x2")
+}
 
 
 class Arithmetic(NamedTuple):
@@ -37,6 +57,8 @@ class Arithmetic(NamedTuple):
             first, second = (self.value(s, kind) for s in sources[:2])
             return np.where(self.value(sources[2], "pred"), first, second)
         if i.opcode == "cvt":
+            if i.modifiers[1] in NARROW and i.type == "f32":
+                return self._narrow(i.modifiers, sources)
             return self._convert(i.modifiers, sources[0])
         if i.opcode == "cvta":
             return self.value(sources[0], kind)
@@ -71,6 +93,16 @@ class Arithmetic(NamedTuple):
             result = np.where(too_large, np.nextafter(result, np.float32(0)), result)
         return result
 
+    def _narrow(self, modifiers: tuple[str, ...], sources: list[str]) -> np.ndarray:
+        """One float32, or two into one register, the first into its upper half."""
+        if modifiers[0] != "rn" or len(modifiers) != 3:
+            raise DeviceError(f"conversion {modifiers} is not known here")
+        to = modifiers[1].removesuffix("x2")
+        parts = [NARROW[to](self.value(source, "f32")) for source in sources]
+        if not modifiers[1].endswith("x2"):
+            return parts[0]
+        return parts[0].astype(np.uint32) << np.uint32(16) | parts[1]
+
     def _convert(self, modifiers: tuple[str, ...], source: str) -> np.ndarray:
         to, kind = (m for m in modifiers if m == "bf16" or (m[0] in "usbf" and m[1:].isdigit()))
         if kind == "bf16":
@@ -89,6 +121,11 @@ class Arithmetic(NamedTuple):
 
 def _compute_integer(i: Instruction, values: list[np.ndarray]) -> np.ndarray:
     a, b, *rest = (*values, values[0])
+    if i.opcode == "mul" and "hi" in i.modifiers and a.itemsize == 4:
+        wide = np.int64 if a.dtype.kind == "i" else np.uint64
+        return (a.astype(wide) * b.astype(wide) >> wide(32)).astype(a.dtype)
+    if i.opcode == "bfi":
+        return _insert_bits(a, b, *rest[:2])
     if i.opcode in ("mul", "mad") and "lo" not in i.modifiers:
         raise DeviceError(f"not known here: {i.text}")
     if i.opcode in ("div", "rem"):
@@ -111,3 +148,12 @@ def _compute_integer(i: Instruction, values: list[np.ndarray]) -> np.ndarray:
         "min": lambda: np.minimum(a, b),
         "max": lambda: np.maximum(a, b),
     }[i.opcode]()
+
+
+def _insert_bits(
+    source: np.ndarray, target: np.ndarray, position: np.ndarray, length: np.ndarray
+) -> np.ndarray:
+    """The lowest ``length`` bits of ``source``, at ``position`` in ``target``; 32 bits."""
+    wide = [part.astype(np.uint64) for part in (source, target, position, length)]
+    ones = (np.uint64(1) << wide[3]) - np.uint64(1) << wide[2]
+    return (wide[1] & ~ones | wide[0] << wide[2] & ones).astype(target.dtype)
