@@ -11,9 +11,20 @@ from benchmarks.ptx.program import Instruction
 
 __all__ = ["SIGNED", "Arithmetic", "exp2_rounded"]
 
+
 SIGNED = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
 COMPARISONS = {name: getattr(operator, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")}
+# True also where one of two floats is NaN: what is not the opposite. Between numbers, "ne" is not.
+OPPOSITES = {"ltu": "ge", "leu": "gt", "gtu": "le", "geu": "lt", "equ": "ne"}
 LOGIC = {"and": operator.and_, "or": operator.or_, "xor": operator.xor, "not": operator.invert}
+
+
+def _compare(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype == np.float32 and name in ("ne", "neu"):
+        return (a != b) & ((name == "neu") | ~(np.isnan(a) | np.isnan(b)))
+    if name in OPPOSITES:
+        return ~COMPARISONS[OPPOSITES[name]](a, b) | np.isnan(a) | np.isnan(b)
+    return COMPARISONS[name](a, b)
 
 
 def exp2_rounded(x: np.ndarray) -> np.ndarray:
@@ -50,7 +61,7 @@ class Arithmetic(NamedTuple):
     def result(self, i: Instruction, sources: list[str]) -> np.ndarray:
         kind = i.type
         if i.opcode == "setp":
-            return COMPARISONS[i.modifiers[0]](*(self.value(s, kind) for s in sources))
+            return _compare(i.modifiers[0], *(self.value(s, kind) for s in sources))
         if i.opcode in LOGIC:
             return LOGIC[i.opcode](*(self.value(s, kind) for s in sources))
         if i.opcode == "selp":

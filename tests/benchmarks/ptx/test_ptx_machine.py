@@ -131,6 +131,30 @@ def test_floats_are_narrowed_to_the_nearest() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "less", "equal", "more", "nan"),
+    [
+        *(("lt", 1, 0, 0, 0), ("le", 1, 1, 0, 0), ("gt", 0, 0, 1, 0), ("ge", 0, 1, 1, 0)),
+        *(("ltu", 1, 0, 0, 1), ("leu", 1, 1, 0, 1), ("gtu", 0, 0, 1, 1), ("geu", 0, 1, 1, 1)),
+        *(("eq", 0, 1, 0, 0), ("equ", 0, 1, 0, 1), ("ne", 1, 0, 1, 0), ("neu", 1, 0, 1, 1)),
+    ],
+)
+def test_floats_are_compared(name: str, less: int, equal: int, more: int, nan: int) -> None:
+    """Names that end in u are true of NaN."""
+    x, y = torch.full((64,), torch.nan), torch.full((64,), -1, dtype=torch.int32)
+    x[:3] = torch.tensor([1.0, 2.0, 3.0])
+    run(
+        f"""add.s64 %rd3, %rd1, %rd9;
+        add.s64 %rd4, %rd2, %rd9;
+        ld.global.f32 %f1, [%rd3];
+        setp.{name}.f32 %p1, %f1, 0f40000000;
+        selp.b32 %r2, 1, 0, %p1;
+        st.global.u32 [%rd4], %r2;""",
+        *(x, y),
+    )
+    assert y[:4].tolist() == [less, equal, more, nan]
+
+
 def test_visits_of_every_instruction_are_counted() -> None:
     """By warps: one of them goes round five times, the other seven; a part of it takes a branch."""
     kernel, visits = run(
