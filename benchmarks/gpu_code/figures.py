@@ -85,6 +85,11 @@ BUDGETS = {
     "backward, N=1": Budget(396, 5),
     "backward, N=4": Budget(484, 11),
     "backward, N=16": Budget(900, 34),
+    "forward, N=1, R=24": Budget(197, 2.1),
+    "backward, N=1, R=24": Budget(682, 5),
+    "local forward, N=1, R=24": Budget(175, 2.1),
+    "local backward, N=1, R=24": Budget(172, 2.1),
+    "backward, N=1, windows": Budget(451, 5),
     "combine": Budget(55, 1.1),
 }
 

@@ -19,7 +19,15 @@ from mmquad.ops.directional_scan.composed import Gradients
 from mmquad.ops.directional_scan.layout import FINE, Order, Sizes, mixed_order, sizes_of
 from mmquad.ops.native import native_unavailable
 
-__all__ = ["CHUNK", "cuda_backward", "cuda_forward", "cuda_unavailable", "cuda_unsupported"]
+__all__ = [
+    "CHUNK",
+    "Plan",
+    "cuda_backward",
+    "cuda_forward",
+    "cuda_unavailable",
+    "cuda_unsupported",
+    "plan_of",
+]
 
 # As in kernels/csrc/directional_scan/cuda/problem.h.
 CHUNK = 64
@@ -85,7 +93,7 @@ def cuda_unsupported(**inputs: Any) -> list[str]:
     return reasons
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """How the work is divided: ``width`` channels to a block, ``span`` chunks to a segment."""
 
     width: int
@@ -94,17 +102,18 @@ class _Plan(NamedTuple):
     segments: int
 
 
-def _plan(sizes: Sizes) -> _Plan:
+def plan_of(sizes: Sizes) -> Plan:
+    """Of inputs of these sizes."""
     most = 4 * WARP if sizes.states <= FEW_STATES else 2 * WARP
     widths = range(most, 0, -WARP)
     width = min(widths, key=lambda width: -(-sizes.channels // width) * width)
     chunks = -(-sizes.positions // CHUNK)
     wanted = -(-THREADS // max(sizes.batch * sizes.channels, 1))
     span = -(-chunks // min(wanted, MOST_SEGMENTS, chunks))
-    return _Plan(width, span, -(-sizes.channels // width), -(-chunks // span))
+    return Plan(width, span, -(-sizes.channels // width), -(-chunks // span))
 
 
-def _scratch(like: Tensor, sizes: Sizes, plan: _Plan) -> tuple[Tensor, Tensor]:
+def _scratch(like: Tensor, sizes: Sizes, plan: Plan) -> tuple[Tensor, Tensor]:
     """What enters or leaves every segment, and how much it decays over it."""
     shape = (sizes.batch, sizes.directions, plan.segments)
     carry = like.new_empty(*shape, sizes.states, sizes.channels)
@@ -134,7 +143,7 @@ def cuda_forward(
 ) -> Tensor:
     """``y``; fills ``states [B, K, chunks, N, D]`` unless it is empty."""
     sizes = sizes_of(x, dt_weight, A, tables.order)
-    plan = _plan(sizes)
+    plan = plan_of(sizes)
     batch, length, channels = x.shape
     y = z.new_empty((batch, length, channels) if merge else (batch, sizes.directions, *x.shape[1:]))
     _ops().directional_scan_cuda(
@@ -167,7 +176,7 @@ def cuda_backward(
 ) -> Gradients:
     """Gradients as :func:`~mmquad.ops.directional_scan.composed.composed_backward`."""
     sizes = sizes_of(x, dt_weight, A, tables.order)
-    plan = _plan(sizes)
+    plan = plan_of(sizes)
     parameters = _rows(dt_weight, dt_bias, A, D_skip)
     order = mixed_order(tables).contiguous()
     rival = order.new_empty(0)
