@@ -34,10 +34,11 @@ class Work(NamedTuple):
         symbol: A part of the mangled name that no other kernel has; works may share a kernel.
         unit: What the figures are per: what one of ``units`` is.
         threads: Of a block.
-        shared_bytes: Of a block.
+        shared_bytes: Of a block, given by the launch.
         units: That a launch works through, by its number of chunks.
         launch: Makes a launch, from the kernel and its number of chunks.
-        chunks: Two numbers; what comes with the difference is counted.
+        chunks: Two numbers; what the second launch executes more is counted. A launch over nothing
+            does all that a block does once.
     """
 
     name: str
@@ -106,12 +107,12 @@ def _element_work(name: str, symbol: str, states: int, ranks: int, shared: int) 
         return chunks * CHUNK * CHANNELS * directions
 
     def launch(kernel: Kernel, chunks: int) -> Launch:
-        problem = _Problem(states, ranks, chunks, span=chunks)
+        problem = _Problem(states, ranks, chunks, span=max(chunks, 1))
         parameters = problem.parameters(name)
         return Launch(kernel, [directions], CHANNELS, shared, parameters, problem.memory, 0)
 
     unit = "element and direction"
-    return Work(name, symbol, unit, CHANNELS, shared, units, launch, (1, 2))
+    return Work(name, symbol, unit, CHANNELS, shared, units, launch, (0, 1))
 
 
 def _combination() -> Work:
@@ -132,7 +133,7 @@ class _Problem:
 
     def __init__(self, states: int, ranks: int, chunks: int, span: int) -> None:
         self.memory = Memory()
-        length, segments = chunks * CHUNK, chunks // span
+        length, segments = chunks * CHUNK, max(chunks // span, 1)
         d, k, rows = CHANNELS, DIRECTIONS, 2 + states + ranks
         columns = ranks + 2 * states
         generator = torch.Generator().manual_seed(0)

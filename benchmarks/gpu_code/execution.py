@@ -82,7 +82,7 @@ def _markers(
         instruction, visited = by_line.get(machine.line, (None, 0))
         if instruction is None:
             continue
-        text = re.sub(r"^@!?%p\d+\s+", "", instruction.text)
+        text = re.sub(r"^@!?%?\w+\s+", "", instruction.text)
         for opcode, pattern in MARKERS.items():
             if machine.opcode.startswith(opcode) and re.match(pattern, text.replace("\t", " ")):
                 yield machine, visited

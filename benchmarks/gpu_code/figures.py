@@ -133,12 +133,13 @@ def measure(work: Work, kernel: CompiledKernel, target: int) -> Figures:
     visits = _visits(work, kernel, long) - _visits(work, kernel, short)
     count, agreement = executed(kernel, visits)
     units = (work.units(long) - work.units(short)) / LANES
-    fits = resident_blocks(target, kernel.registers, work.shared_bytes, work.threads)
+    shared = kernel.ptx.shared_places()[1] + work.shared_bytes
+    fits = resident_blocks(target, kernel.registers, shared, work.threads)
     return Figures(
         work.unit,
         kernel.registers,
         kernel.spilled,
-        work.shared_bytes,
+        shared,
         work.threads,
         fits,
         round(count.total() / units, 2),

@@ -27,7 +27,7 @@ class Launch(NamedTuple):
         kernel: What to run.
         grid: Blocks along x, y and z.
         threads: Of a block, a multiple of 32.
-        shared_bytes: Shared memory of a block; it holds NaN at first.
+        shared_bytes: Shared memory of a block beyond the kernel's own; it holds NaN at first.
         parameters: The kernel's, as they lie in memory.
         memory: What it may touch.
         when: A number of its own for every launch.
@@ -71,7 +71,10 @@ class _Block(Warps):
     ) -> None:
         axes = {f"%ctaid.{axis}": place[n] for n, axis in enumerate("xyz")}
         axes |= {f"%nctaid.{axis}": extent[n] for n, axis in enumerate("xyz")}
-        given = Given(launch.threads, launch.shared_bytes, launch.parameters, launch.memory)
+        shared = launch.kernel.shared_places()
+        given = Given(
+            launch.threads, launch.shared_bytes, launch.parameters, launch.memory, *shared
+        )
         super().__init__(given, Arithmetic(self.value, launch.exp2), axes, (launch.when, number))
         self.kernel, self.visits = launch.kernel, launch.visits
         # Where every thread goes on; past the end of the code when it has returned.

@@ -11,18 +11,21 @@ from benchmarks.ptx.program import Instruction
 
 __all__ = ["Given", "Threads"]
 
-# Where dynamic shared memory begins, and a parameter's bytes, each in a space of its own.
+# Where shared memory begins, and a parameter's bytes, each in a space of its own.
 SHARED = 1 << 20
 PARAMETER = 1 << 40
 
 
 class Given(NamedTuple):
-    """To a block, by the launch."""
+    """To a block, by the launch and the kernel: variables begin at ``symbols`` of shared memory,
+    ``own_bytes`` of which are the kernel's own."""
 
     threads: int
     shared_bytes: int
     parameters: Sequence[bytes]
     memory: Memory
+    symbols: dict[str, int]
+    own_bytes: int
 
 
 class Threads:
@@ -43,7 +46,7 @@ class Threads:
         self.registers = {"%tid.x": self.threads.astype(np.uint32)}
         for name, value in {**axes, "%ntid.x": given.threads}.items():
             self.registers[name] = np.full(given.threads, value, np.uint32)
-        size = -(-given.shared_bytes // 4) * 4
+        size = given.own_bytes + -(-given.shared_bytes // 4) * 4
         self.shared = Region(SHARED, np.full(size, 0xFF, np.uint8))
         self.epoch = 0
 
@@ -68,8 +71,20 @@ class Threads:
         elif operand.startswith("%"):
             raise DeviceError(f"register {operand} is read before it is written")
         else:
-            bits = np.full(len(self.threads), _immediate(operand, width), UNSIGNED[width])
+            value = self._immediate(operand, width)
+            bits = np.full(len(self.threads), value, UNSIGNED[width])
         return bits.view({"s": SIGNED, "f": {32: np.float32}}.get(kind[0], UNSIGNED)[width])
+
+    def _immediate(self, text: str, width: int) -> int:
+        if text.startswith(("0f", "0F")):
+            return int(text[2:], 16)
+        if text[0].isdigit() or text[0] == "-":
+            return int(text, 0) & ((1 << width) - 1)
+        if text in self.given.symbols:
+            return SHARED + self.given.symbols[text]
+        if "_param_" in text:
+            return PARAMETER + (int(text.rpartition("_")[2]) << 20)
+        raise DeviceError(f"{text} is not declared")
 
     def assign(self, register: str, value: np.ndarray, mask: np.ndarray) -> None:
         if value.dtype != bool:
@@ -151,13 +166,3 @@ class Threads:
     def _refuse_misaligned_vector(self, addresses: np.ndarray, size: int, i: Instruction) -> None:
         if (addresses % size).any():
             raise DeviceError(f"misaligned: {i.text}")
-
-
-def _immediate(text: str, width: int) -> int:
-    if text.startswith(("0f", "0F")):
-        return int(text[2:], 16)
-    if text[0].isdigit() or text[0] == "-":
-        return int(text, 0) & ((1 << width) - 1)
-    if "_param_" in text:
-        return PARAMETER + (int(text.rpartition("_")[2]) << 20)
-    return SHARED  # the only other symbol in these kernels is that of dynamic shared memory

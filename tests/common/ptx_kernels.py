@@ -23,7 +23,8 @@ def run_body(
     names = range(1, len(tensors) + 1)
     parameters = ",\n".join(f".param .u64 k_param_{n - 1}" for n in names)
     loads = "\n".join(f"ld.param.u64 %rd{n}, [k_param_{n - 1}];" for n in names)
-    text = f""".visible .entry k(
+    text = f""".extern .shared .align 16 .b8 buffer[];
+.visible .entry k(
 {parameters}
 )
 {{

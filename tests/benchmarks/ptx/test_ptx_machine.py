@@ -177,7 +177,7 @@ def test_visits_of_every_instruction_are_counted() -> None:
     assert counts["@%p1 bra $L1"] == 5 + 7
     assert counts["mov.u32 %r4, 1"] == 1
     assert counts["mov.u32 %r5, 1"] == 2
-    assert [i.line for i in kernel.code][:3] == [6, 7, 8]  # of the text, from 1 on
+    assert [i.line for i in kernel.code][:3] == [7, 8, 9]  # of the text, from 1 on
 
 
 def test_parameters_are_structs_too() -> None:
@@ -210,6 +210,61 @@ def test_parameters_are_structs_too() -> None:
         Launch(beyond, [1], 32, 0, parameters, memory, 1).run()
 
 
+def test_variables_in_shared_memory_lie_apart() -> None:
+    """Those of the kernel first, then what the launch gives."""
+    text = """.extern .shared .align 16 .b8 given[];
+    .visible .entry k(
+    .param .u64 k_param_0
+    )
+    {
+    .shared .align 4 .b8 first[20];
+    .shared .align 4 .f32 second;
+    ld.param.u64 %rd1, [k_param_0];
+    mov.u32 %r1, first;
+    mov.u32 %r2, second;
+    mov.u32 %r3, given;
+    sub.s32 %r4, %r2, %r1;
+    sub.s32 %r5, %r3, %r1;
+    st.shared.u32 [%r3+4], %r4;
+    st.global.u32 [%rd1], %r4;
+    st.global.u32 [%rd1+4], %r5;
+    ret;
+    }
+    .visible .entry other(
+    )
+    {
+    mov.u32 %r1, second;
+    ret;
+    }"""
+    y = torch.zeros(2, dtype=torch.int32)
+    memory = Memory()
+    memory.add(y)
+    pointer = y.data_ptr().to_bytes(8, "little")
+    kernels = parse(text)
+    Launch(kernels["k"], [1], 32, 8, [pointer], memory, 0).run()
+    assert y.tolist() == [32, 48]
+    with pytest.raises(DeviceError, match="out of bounds"):
+        Launch(kernels["k"], [1], 32, 4, [pointer], memory, 1).run()
+    with pytest.raises(DeviceError, match="second is not declared"):
+        Launch(kernels["other"], [1], 32, 0, [], memory, 2).run()
+
+
+def test_assembly_in_braces_is_several_instructions() -> None:
+    """As written into a source file, with a predicate of its own."""
+    y = torch.zeros(64, 2, dtype=torch.int32)
+    kernel, _ = run(
+        """shl.b64 %rd3, %rd9, 1;
+        add.s64 %rd4, %rd1, %rd3;
+        sub.s32 %r2, %r1, 60;
+        {.reg .pred p; setp.ge.s32 p,%r2,0; @p st.global.v2.u32 [%rd4],{%r1,%r2};}
+        {.reg .pred p; setp.ge.s32 p,%r2,2; @!p st.global.u32 [%rd4],7;}""",
+        y,
+    )
+    assert (y[:60] == torch.tensor([7, 0])).all()
+    assert y[60:].tolist() == [[7, 0], [7, 1], [62, 2], [63, 3]]
+    assert [i.line - kernel.code[-5].line for i in kernel.code[-5:]] == [0, 0, 1, 1, 2]
+
+
 STORE_SHARED = """mov.u32 %r2, buffer;
     shl.b32 %r3, %r1, 2;
     add.s32 %r4, %r2, %r3;
@@ -238,6 +293,7 @@ def test_a_barrier_orders_shared_memory() -> None:
         ("add.s64 %rd3, %rd1, 2; ld.global.u32 %r2, [%rd3];", {}, "misaligned"),
         ("ld.global.v2.u32 {%r2, %r3}, [%rd1+4];", {}, "misaligned"),
         ("add.s32 %r2, %r3, 1;", {}, "%r3 is read before it is written"),
+        ("mov.u32 %r2, elsewhere;", {}, "elsewhere is not declared"),
         (
             "setp.lt.u32 %p1, %r1, 8; @%p1 bra $L1; bar.sync 0; bra.uni $L2; $L1: bar.sync 0; $L2:",
             {},
