@@ -1,15 +1,13 @@
 """model-index.yml and the metafiles agree with the configs, and the tables with them."""
 
-import copy
 import runpy
 import sys
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
-from mmengine.registry import init_default_scope
 
+from mmquad.analysis.comparison import build_shapes
 from mmquad.analysis.zoo import read_metafiles, zoo_pages
 from mmquad.compat import load_config
 
@@ -50,11 +48,9 @@ def test_every_figure_says_where_it_is_from():
 def test_parameters_are_those_of_the_configs(content: dict):
     for model in content["Models"]:
         cfg = load_config(str(ROOT / model["Config"]))
-        init_default_scope(cfg.default_scope)
-        registry = import_module(f"{cfg.default_scope}.registry").MODELS
-        with torch.device("meta"):  # shapes without values
-            built = registry.build(copy.deepcopy(cfg.model))
-        count = sum(p.numel() for p in built.parameters())
+        if "TIMMBackbone" in cfg.model.backbone.type and not find_spec("timm"):
+            continue
+        count = sum(p.numel() for p in build_shapes(cfg).parameters())
         assert model["Metadata"]["Parameters"] == count, model["Name"]
 
 

@@ -3,7 +3,8 @@
 FLOPs are those of :mod:`mmquad.analysis.complexity`: multiply-adds plus scan operations. Nothing is
 computed: models are built and run on the meta device.
 
-* classification: backbone, final norm and a linear layer of 1000 classes, 224 x 224.
+* classification: backbone, final norm and a linear layer of 1000 classes, 224 x 224; of the host's
+  classifiers what their configs build.
 * detection: Mask R-CNN at 1280 x 800, with its box head on 1000 proposals and its mask head on 100,
   as mmdet's ``get_flops`` runs them.
 * segmentation: UperNet at 512 x 2048 without its auxiliary head.
@@ -20,6 +21,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mmquad.analysis.complexity import Complexity, count_complexity
 
@@ -27,6 +29,7 @@ __all__ = [
     "SHAPES",
     "Row",
     "arch_of",
+    "build_shapes",
     "classifier_cost",
     "comparison_table",
     "config_cost",
@@ -68,6 +71,17 @@ class Classifier(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         last = self.backbone(image)[-1]
         return self.head(last.mean((2, 3)) if last.ndim == 4 else last)
+
+
+class ClassifierCost(nn.Module):
+    """An mmpretrain classifier, logits included."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(image, mode="tensor")
 
 
 class DetectorCost(nn.Module):
@@ -114,21 +128,40 @@ def classifier_cost(backbone: type, arch: str, **arguments: Any) -> Complexity:
     return count_complexity(model, SHAPES["classification"])
 
 
+class _RatesOnTheCPU(TorchFunctionMode):
+    """The hosts' backbones read their drop path rates from ``torch.linspace``."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
+
+
+def build_shapes(cfg: Config) -> nn.Module:
+    """The model of a config on the meta device: shapes without values."""
+    init_default_scope(cfg.default_scope)
+    registry = import_module(f"{cfg.default_scope}.registry").MODELS
+    with torch.device("meta"), _RatesOnTheCPU():
+        return registry.build(copy.deepcopy(cfg.model))
+
+
 def config_cost(cfg: Config) -> Complexity:
-    """Cost of the detector or segmentor of a config; parameters include the auxiliary head.
+    """Cost of the model of a config; parameters include a segmentor's auxiliary head.
 
     Raises:
-        ValueError: The config is not one of mmdet or mmseg.
+        ValueError: The config is of none of the three libraries.
     """
-    scope = cfg.default_scope
-    wrappers = {"mmdet": (DetectorCost, "detection"), "mmseg": (SegmentorCost, "segmentation")}
-    if scope not in wrappers:
-        raise ValueError(f"expected a config of {' or '.join(wrappers)}, got {scope!r}")
-    wrapper, task = wrappers[scope]
-    init_default_scope(scope)
-    with torch.device("meta"):
-        model = import_module(f"{scope}.registry").MODELS.build(copy.deepcopy(cfg.model))
-    return count_complexity(wrapper(model), SHAPES[task])
+    wrappers = {
+        "mmpretrain": (ClassifierCost, "classification"),
+        "mmdet": (DetectorCost, "detection"),
+        "mmseg": (SegmentorCost, "segmentation"),
+    }
+    if cfg.default_scope not in wrappers:
+        names = ", ".join(wrappers)
+        raise ValueError(f"expected a config of one of {names}, got {cfg.default_scope!r}")
+    wrapper, task = wrappers[cfg.default_scope]
+    return count_complexity(wrapper(build_shapes(cfg)), SHAPES[task])
 
 
 def difference(counted: float, printed: str | None) -> str:
