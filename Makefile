@@ -27,7 +27,7 @@ START = $(or $(shell for p in $(PYTHON) python3 python3.11 python3.12 python3.10
 	$(error No Python found: install Python 3.10, 3.11 or 3.12, or set PYTHON=/path/to/python))
 SETUP = $(START) setup/setup_env.py
 
-.PHONY: help demo test lint docs bench benchmodels env doctor clean
+.PHONY: help demo test lint docs bench benchmodels benchpeers env doctor clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ bench: env  ## Time scan layers on every backend: tables, JSON, plot
 
 benchmodels: env  ## Time whole backbones, and what their time goes into
 	@"$(VENV)/bin/python" -m benchmarks.benchmark_backbone $(ARGS)
+
+benchpeers: env  ## Time backbones beside Swin and ConvNeXt
+	@"$(VENV)/bin/python" -m benchmarks.benchmark_peers $(ARGS)
 
 env:  ## Create or update the environment
 	@$(SETUP) --flavour "$(FLAVOUR)" --python "$(PYTHON)" --torch "$(TORCH)" --ops "$(OPS)"

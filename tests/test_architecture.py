@@ -40,6 +40,18 @@ MAY_IMPORT_OF_OURS = {
     "inference": ("engine", "checks", "analysis", "checkpoints", "compat", "errors"),
     "export": ("ops", "scans", "layers", "backbones"),
     "publishing": ("backbones", "checkpoints", "compat", "engine", "inference", "errors"),
+    "cli": (
+        "analysis",
+        "checkpoints",
+        "checks",
+        "engine",
+        "errors",
+        "export",
+        "inference",
+        "info",
+        "publishing",
+        "releases",
+    ),
 }
 # What the lower parts may import of others; the rest may use the host libraries.
 MAY_IMPORT_OF_OTHERS = {
@@ -53,7 +65,7 @@ MAY_IMPORT_OF_OTHERS = {
     "errors": set(),
 }
 # Commands of the package itself; everything else reports through return values, logs and errors.
-COMMANDS = {"environment.py", "info.py"}
+COMMANDS = {"environment.py", "info.py"} | {f"cli/{p.name}" for p in (PACKAGE / "cli").glob("*.py")}
 GRAB_BAGS = {"utils", "util", "common", "misc", "helpers"}
 
 

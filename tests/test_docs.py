@@ -18,6 +18,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
 from mmquad import registry
+from mmquad.cli.main import command_parser
 from mmquad.compat import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +48,7 @@ def anchors(page: Path) -> set[str]:
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Shell commands of the page's bash blocks and of its indented ones, as words."""
-    indented = r"^    +((?:python|bash|make|tools/|benchmarks/|pytest) ?.+(?:\\\n.+)*)"
+    indented = r"^    +((?:python|bash|make|mmquad|tools/|benchmarks/|pytest) ?.+(?:\\\n.+)*)"
     found = blocks(page, "bash") + re.findall(indented, page.read_text(), re.MULTILINE)
     for line in "\n".join(found).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
@@ -57,12 +58,19 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield words
 
 
+def command_options(name: str) -> set[str]:
+    """The options of a command of ``mmquad``."""
+    return {option for action in command_parser(name)._actions for option in action.option_strings}
+
+
 def options(tool: Path) -> set[str]:
     """The options of a tool, or of the tool that a script starts."""
     if tool.suffix == ".sh" and tool.name != "check_gpu.sh":
         kind = "test" if "_test" in tool.name else "train"
         tool = ROOT / "tools" / f"{kind}.py"
     text = tool.read_text()
+    if command := re.search(r'run_script\("([\w-]+)"', text):
+        return command_options(command[1])
     # Tools that share options have them in the package.
     for module in re.findall(
         r"^from (mmquad\.engine\.\w+|benchmarks\.options) import", text, re.MULTILINE
@@ -116,6 +124,10 @@ def test_commands_have_their_tools_and_options(page: Path) -> None:
             assert words[1] in targets, words
             given = {word.partition("=")[0] for word in words[2:]}
             assert given <= variables, words
+        elif words[0] == "mmquad":
+            top = {"--completion", "--help"}
+            known = top if words[1].startswith("-") else command_options(words[1])
+            assert {word for word in words if word.startswith("--")} <= known, words
         elif words[0] == "-m":
             found = importlib.util.find_spec(words[1])
             assert found, words

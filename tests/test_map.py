@@ -93,8 +93,9 @@ def test_the_way_of_a_config(tmp_path: Path, monkeypatch):
         with pytest.raises(SetupError, match="Data is missing"):
             plan_training(str(config), **options)
 
-    # Missing data ends it before the last; the command line is what calls it.
-    check_way(way[1:-1], entered(plan))
+    # Missing data ends it before the last; the first three are what calls it.
+    assert way[2] == "mmquad/engine/command_line.py"
+    check_way(way[3:-1], entered(plan))
 
 
 def test_the_way_of_a_released_file(tmp_path: Path):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmquad.analysis.complexity import Complexity, count_complexity
+from mmquad.analysis.controls import control_name
 
 __all__ = [
     "SHAPES",
@@ -205,7 +206,10 @@ def comparison_table(rows: Iterable[Row]) -> str:
 
 
 def arch_of(path: Path, cfg: Config) -> str:
-    """``VMamba tiny-s1l8``: the backbone of a config and its named architecture."""
+    """``VMamba tiny-s1l8``: the backbone of a config and its named architecture; ``Swin-T``."""
+    control = control_name(path)
+    if control is not None:
+        return control
     backbone = cfg.model.backbone
     if not isinstance(backbone.arch, str):
         raise ValueError(f"{path} has no named architecture")

@@ -1,4 +1,4 @@
-"""What tools/train.py and tools/test.py have in common: options, and ending with a message."""
+"""What the commands train and test have in common: options, processes, ending with a message."""
 
 import argparse
 import logging
@@ -11,9 +11,10 @@ from mmengine.config import DictAction
 from mmquad.checks.policy import CHECKS, switch_off
 from mmquad.engine.cpu import end_cpu_process
 from mmquad.engine.launch import Plan
+from mmquad.engine.processes import start_processes
 from mmquad.errors import SetupError, exit_with
 
-__all__ = ["add_run_options", "run_tool"]
+__all__ = ["add_overrides", "add_run_options", "run_tool"]
 
 
 class _Overrides(DictAction):
@@ -30,10 +31,14 @@ class _Overrides(DictAction):
         setattr(namespace, self.dest, before | getattr(namespace, self.dest))
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of trainings and tests."""
-    parser.add_argument("--work-dir", help="folder of logs, checkpoints and metrics")
-    parser.add_argument("--data-root", help="folder of the data, in place of the config's")
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return int(text)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add the option that changes keys of a config."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -41,7 +46,26 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help='override config keys, e.g. model.backbone.with_cp=True, key="[1,2]"',
     )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of trainings and tests."""
+    parser.add_argument("--work-dir", help="folder of logs, checkpoints and metrics")
+    parser.add_argument("--data-root", help="folder of the data, in place of the config's")
+    add_overrides(parser)
+    parser.add_argument(
+        "--gpus",
+        type=_positive,
+        metavar="N",
+        help="run in N processes of this machine: one per GPU, or on CPUs where there is no GPU "
+        "(several machines: tools/dist_train.sh)",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="what started this process among others",
+    )
     parser.add_argument(
         "--check", action="store_true", help="check config, data and environment, then exit"
     )
@@ -55,32 +79,39 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="leave out one check, by the name that its message gives; may be repeated",
     )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def run_tool(
-    parser: argparse.ArgumentParser, plan: Callable[..., Plan], run: Callable[[Plan], object]
+    name: str,
+    args: argparse.Namespace,
+    plan: Callable[..., Plan],
+    run: Callable[[Plan], object],
 ) -> None:
-    """Parse the command line, plan, and run, unless only a check is asked for.
+    """Plan, and run, unless only a check is asked for; in several processes, if asked.
 
     Args:
-        parser: With :func:`add_run_options`; its other arguments have the names of those of
-            ``plan``.
+        name: Of the command, ``train`` or ``test``.
+        args: The options of :func:`add_run_options`, and others with the names of arguments of
+            ``plan``; ``given``, the words of the command line.
         plan: `plan_training` or `plan_test`.
         run: `run_training` or `run_test`.
     """
-    args = vars(parser.parse_args())
-    os.environ.setdefault("LOCAL_RANK", str(args.pop("local_rank")))
-    check = args.pop("check")
-    everything, some = args.pop("no_checks"), args.pop("skip_check")
+    options = {k: v for k, v in vars(args).items() if k not in ("run", "given")}
+    os.environ.setdefault("LOCAL_RANK", str(options.pop("local_rank")))
+    check, processes = options.pop("check"), options.pop("gpus")
+    everything, some = options.pop("no_checks"), options.pop("skip_check")
     try:
         switch_off(CHECKS if everything else some)
-        planned = plan(**args)
+        # What can be found wrong is found here, once, before there are several processes.
+        planned = plan(**options)
         if check:
             for warning in planned.warnings:
                 logging.getLogger("mmquad").warning(warning)
+        elif processes and processes > 1:
+            start_processes(name, args.given, processes)
         else:
             run(planned)
-            end_cpu_process(args["launcher"])
+            end_cpu_process(options["launcher"])
     except SetupError as error:
         exit_with(error)

@@ -15,7 +15,7 @@ from mmquad.checks.policy import report
 from mmquad.compat import load_config
 from mmquad.errors import SetupError
 
-__all__ = ["LIBRARIES", "library_of", "read_config"]
+__all__ = ["LIBRARIES", "find_config", "library_of", "read_config", "shipped_configs"]
 
 LIBRARIES = ("mmdet", "mmseg", "mmpretrain")
 
@@ -47,15 +47,14 @@ def read_config(
     """A config of mmdet, mmseg or mmpretrain, changed by ``options``.
 
     Args:
-        path: Path of the config.
+        path: Path of the config, or the name of one of this package (:func:`find_config`).
         options: Dotted keys and their values, as of ``--cfg-options``.
         warn: Takes the text of a warning.
 
     Raises:
         SetupError: The config is absent or cannot be read, or an option does not fit it.
     """
-    if not Path(path).is_file():
-        raise SetupError(f"Config not found: {path} (relative to {Path.cwd()}).")
+    path = find_config(path)
     try:
         cfg = load_config(str(path))
     except ModuleNotFoundError as error:
@@ -68,6 +67,39 @@ def read_config(
     if options:
         _apply(cfg, options, warn)
     return cfg
+
+
+def shipped_configs() -> Path:
+    """The folder ``configs``, of the installed package or of the repository it is in."""
+    package = Path(__file__).parents[1]
+    installed = package / ".mim" / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def find_config(path: str | Path) -> Path:
+    """The file that a path or a name means.
+
+    Args:
+        path: Path of a config; or the name of one of this package, its file's without ``.py``.
+            A file of that path comes first.
+
+    Raises:
+        SetupError: There is neither.
+    """
+    if Path(path).is_file():
+        return Path(path)
+    leaves = sorted(shipped_configs().glob("*/[!_]*/*.py"))
+    named = {leaf.stem: leaf for leaf in leaves}
+    name = Path(path).name.removesuffix(".py")
+    if len(Path(path).parts) == 1 and name in named:
+        return named[name]
+    near = get_close_matches(name, named, n=3)
+    advice = (
+        f"Of the configs of this package, near ones are {', '.join(near)}."
+        if near
+        else (f"The configs of this package are in {shipped_configs()}.")
+    )
+    raise SetupError(f"Config not found: {path} (relative to {Path.cwd()}). {advice}")
 
 
 def library_of(cfg: Config) -> str:

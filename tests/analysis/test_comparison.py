@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.hub import get_config
 
 from mmquad.analysis.comparison import (
     Row,
@@ -14,7 +15,8 @@ from mmquad.analysis.comparison import (
     difference,
 )
 from mmquad.analysis.complexity import Complexity
-from mmquad.backbones import GroupMamba, PlainMamba, VMamba
+from mmquad.analysis.controls import CLASSIFIERS, CONTROLS, control_name
+from mmquad.backbones import GroupMamba, PlainMamba, Vim, VMamba
 from mmquad.compat import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -48,10 +50,23 @@ def test_detectors_and_segmentors_cost_what_the_release_says():
     assert config_cost(cfg).total / 1e9 == pytest.approx(964, rel=0.02)
 
 
-def test_classifier_configs_are_refused():
+def test_classifiers_of_configs_cost_what_they_are_known_to():
+    """Also where the host reads drop path rates, which have no values on the meta device."""
+    swin = config_cost(get_config(CLASSIFIERS["Swin-T"]))
+    assert swin.params == 28_288_354
+    assert swin.total / 1e9 == pytest.approx(4.5, abs=0.06)  # its paper's
     cfg = load_config(str(ROOT / "configs/mmpretrain/vim/vim-tiny_8xb128_in1k.py"))
-    with pytest.raises(ValueError, match="expected a config of mmdet or mmseg, got 'mmpretrain'"):
+    assert config_cost(cfg).total == classifier_cost(Vim, "tiny").total
+    cfg.default_scope = "mmpose"
+    with pytest.raises(ValueError, match="one of mmpretrain, mmdet, mmseg, got 'mmpose'"):
         config_cost(cfg)
+
+
+def test_controls_are_called_what_papers_call_them():
+    named = {control_name(path) for path in ROOT.glob("configs/*/controls/*.py")}
+    assert named == set(CONTROLS.values())
+    assert control_name("configs/mmdet/vmamba/mask-rcnn_vmamba-tiny-s1l8_fpn_1x_coco.py") is None
+    assert control_name("controls/upernet_swin-small_8xb2.py") == "Swin-S"
 
 
 @pytest.mark.parametrize(

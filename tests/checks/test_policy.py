@@ -102,19 +102,21 @@ def test_options_of_the_tools(options: list[str], value: str, monkeypatch, caplo
 
     parser = argparse.ArgumentParser()
     add_run_options(parser)
-    monkeypatch.setattr(sys, "argv", ["tool", "--check", *options])
+    given = parser.parse_args(["--check", *options])
+    given.given = []
     seen = []
 
     def plan(**args) -> Plan:
         seen.append((os.environ["MMQUAD_CHECKS"], sorted(args)))
         return Plan(None, warnings=["look here"])
 
-    run_tool(parser, plan, pytest.fail)
+    run_tool("train", given, plan, pytest.fail)
     assert seen == [(value, ["cfg_options", "data_root", "launcher", "work_dir"])]
     assert "look here" in caplog.text
-    monkeypatch.setattr(sys, "argv", ["tool", "--skip-check", "everything"])
+    given = parser.parse_args(["--skip-check", "everything"])
+    given.given = []
     with pytest.raises(SystemExit, match="no check everything"):
-        run_tool(parser, plan, pytest.fail)
+        run_tool("train", given, plan, pytest.fail)
 
 
 def test_the_page_has_the_table_of_the_policy():

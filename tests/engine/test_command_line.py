@@ -1,10 +1,11 @@
-"""The options that tools/train.py and tools/test.py share."""
+"""The options that training and testing share."""
 
 import argparse
 from types import SimpleNamespace
 
 import pytest
 
+from mmquad.engine import command_line
 from mmquad.engine.command_line import add_run_options, run_tool
 from mmquad.errors import OneProcessError, SetupError
 
@@ -21,10 +22,12 @@ def parser(monkeypatch) -> argparse.ArgumentParser:
 
 
 def call(parser: argparse.ArgumentParser, monkeypatch, *words: str, run=lambda plan: None) -> dict:
-    monkeypatch.setattr("sys.argv", ["train.py", *words])
     planned = {}
+    args = parser.parse_args(words)
+    args.given = list(words)
     run_tool(
-        parser,
+        "train",
+        args,
         lambda **args: planned.update(args) or SimpleNamespace(**args, warnings=WARNINGS),
         run,
     )
@@ -76,3 +79,14 @@ def test_a_process_says_what_it_may_have_met_alone(parser, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit, match="1 images cannot be read"):
         call(parser, monkeypatch, "config.py", run=run)
+
+
+def test_several_processes_are_started_after_the_checks(parser, monkeypatch):
+    started, ran = [], []
+    monkeypatch.setattr(command_line, "start_processes", lambda *args: started.append(args))
+    call(parser, monkeypatch, "config.py", "--gpus", "2", run=ran.append)
+    assert started == [("train", ["config.py", "--gpus", "2"], 2)]
+    assert ran == []
+    call(parser, monkeypatch, "config.py", "--gpus", "2", "--check", run=ran.append)
+    call(parser, monkeypatch, "config.py", "--gpus", "1", run=ran.append)
+    assert len(started) == len(ran) == 1

@@ -16,8 +16,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from mmquad.cli import predict
 from mmquad.errors import SetupError
-from mmquad.inference import inferencer
 from mmquad.inference.inferencer import ImageResult, draw_predictions, make_inferencer
 from mmquad.inference.model_loading import build_model
 
@@ -200,8 +200,8 @@ def run_tool(
                 raise result
             yield result
 
-    monkeypatch.setattr(inferencer, "make_inferencer", lambda *arguments: None)
-    monkeypatch.setattr(inferencer, "draw_predictions", draw)
+    monkeypatch.setattr(predict, "make_inferencer", lambda *arguments: None)
+    monkeypatch.setattr(predict, "draw_predictions", draw)
     names = [f"{i}.png" for i in range(len(results))]
     monkeypatch.setattr(sys, "argv", ["tool", "config", "weights", *names, "--out-dir", str(out)])
     status: object = 0

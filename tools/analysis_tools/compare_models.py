@@ -5,10 +5,12 @@ python tools/analysis_tools/compare_models.py VMamba   # prints one family, writ
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+from mmengine.hub import get_config
 
 from mmquad import backbones
 from mmquad.analysis.comparison import (
@@ -18,6 +20,7 @@ from mmquad.analysis.comparison import (
     comparison_table,
     config_cost,
 )
+from mmquad.analysis.controls import CLASSIFIERS, control_name
 from mmquad.analysis.zoo import read_metafiles
 from mmquad.backbones.efficientvmamba import EFFICIENTVMAMBA_ARCHS
 from mmquad.backbones.groupmamba import GROUPMAMBA_ARCHS
@@ -33,6 +36,8 @@ from mmquad.compat import load_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "comparison.md"
+COUNTS = ROOT / "docs" / "comparison.json"  # the same for the plot
+TASKS = ("classification", "detection", "segmentation")
 ARCHS = {
     "QuadMamba": QUADMAMBA_ARCHS,
     "VMamba": VMAMBA_ARCHS,
@@ -45,8 +50,9 @@ ARCHS = {
     "EfficientVMamba": EFFICIENTVMAMBA_ARCHS,
     "GroupMamba": GROUPMAMBA_ARCHS,
 }
+CONTROL = "controls"
 # Where classifiers have parts of their own.
-CLASSIFIERS = {"GroupMamba": {"out_type": "class_token"}}
+CLASS_TOKENS = {"GroupMamba": {"out_type": "class_token"}}
 MARKER = "<!-- tables: written by tools/analysis_tools/compare_models.py -->"
 
 
@@ -54,30 +60,41 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("family", nargs="?", choices=ARCHS, help="only this backbone; print")
+    names = (*ARCHS, CONTROL)
+    parser.add_argument("family", nargs="?", choices=names, help="only these backbones; print")
     return parser.parse_args()
 
 
 def classifier_rows(families: list[str], papers: dict[str, Any]) -> list[Row]:
-    names = [(family, arch) for family in families for arch in ARCHS[family]]
-    costs = (classifier_cost(getattr(backbones, f), a, **CLASSIFIERS.get(f, {})) for f, a in names)
-    return [
-        Row(f"{f} {a}", cost, papers.get(f"{f} {a}", {}))
-        for (f, a), cost in zip(names, costs, strict=True)
-    ]
+    costs = {
+        f"{family} {arch}": classifier_cost(
+            getattr(backbones, family), arch, **CLASS_TOKENS.get(family, {})
+        )
+        for family in families
+        if family in ARCHS
+        for arch in ARCHS[family]
+    }
+    if CONTROL in families:
+        costs |= {name: config_cost(get_config(cfg)) for name, cfg in CLASSIFIERS.items()}
+    rows = [Row(name, cost, papers.get(name, {})) for name, cost in costs.items()]
+    return rows + config_rows("mmpretrain", [f for f in families if f == CONTROL], papers)
 
 
 def config_rows(scope: str, families: list[str], papers: dict[str, Any]) -> list[Row]:
     """One row per architecture: its schedules train the same model."""
     rows: dict[str, Row] = {}
+    prefixes = {"mmdet": "mask-rcnn", "mmseg": "upernet_", "mmpretrain": "regnety"}
     for content in read_metafiles(ROOT):
         for model in content["Models"]:
             path = ROOT / model["Config"]
-            if path.parts[-3] != scope or not path.name.startswith(("mask-rcnn", "upernet_")):
+            if path.parts[-3] != scope or not path.name.startswith(prefixes[scope]):
+                continue
+            family = CONTROL if control_name(path) else None
+            if family is not None and family not in families:
                 continue
             cfg = load_config(str(path))
             name = arch_of(path, cfg)
-            if name not in rows and name.split()[0] in families:
+            if name not in rows and (family or name.split()[0]) in families:
                 rows[name] = Row(name, config_cost(cfg), papers.get(name, {}))
     return list(rows.values())
 
@@ -85,7 +102,7 @@ def config_rows(scope: str, families: list[str], papers: dict[str, Any]) -> list
 def main() -> None:
     args = parse_args()
     papers = yaml.safe_load((ROOT / "configs" / "papers.yml").read_text())
-    families = [args.family] if args.family else list(ARCHS)
+    families = [args.family] if args.family else [*ARCHS, CONTROL]
     parts = {
         "ImageNet classifiers, 224 x 224": classifier_rows(families, papers["classification"]),
         "Mask R-CNN, 1280 x 800": config_rows("mmdet", families, papers["detection"]),
@@ -97,7 +114,12 @@ def main() -> None:
         return
     before, marker, _ = PAGE.read_text().partition(MARKER)
     PAGE.write_text(f"{before}{marker}\n\n{tables}")
-    print(PAGE)
+    counts = {
+        task: {row.name: {"params": row.cost.params, "flops": row.cost.total} for row in rows}
+        for task, rows in zip(TASKS, parts.values(), strict=True)
+    }
+    COUNTS.write_text(json.dumps(counts, indent=1) + "\n")
+    print(PAGE, COUNTS)
 
 
 if __name__ == "__main__":

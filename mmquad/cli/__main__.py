@@ -1,0 +1,6 @@
+"""``python -m mmquad.cli``: the same as ``mmquad``."""
+
+from mmquad.cli.main import main
+
+if __name__ == "__main__":
+    main()
