@@ -104,11 +104,8 @@ class SelectiveSSM(nn.Module):
                 f"{self.directions} with {self.d_state}"
             )
         z = F.linear(x, self.x_proj.flatten(0, 1))
-        C = z[..., -1:]
-        # Read out by C = 1, the state is the result.
-        z = torch.cat([z[..., :-1], torch.ones_like(C)], dim=-1)
-        no_skip = torch.zeros_like(self.D_skip)
-        parameters = (self.dt_proj, self.step_bias(), self.state_matrix(), no_skip)
+        z, C = z[..., :-1], z[..., -1:]
+        parameters = (self.dt_proj, self.step_bias(), self.state_matrix(), None)
         return directional_scan(x, z, *parameters, order, inverse), C
 
     def forward(self, xs: Tensor) -> Tensor:

@@ -377,3 +377,41 @@ def test_errors_say_what_was_expected(name, change, message) -> None:
     inputs[name] = change(inputs[name])
     with pytest.raises(ValueError, match=message):
         directional_scan(**inputs)
+
+
+@every_backend
+@pytest.mark.parametrize("case", [CASES[2], CASES[4], CASES[7]], ids=str)
+def test_without_readout_and_skip(backend: str, case: Case) -> None:
+    """As with ones and zeros in their place, gradients included."""
+    sample = make(case, torch.float64)
+    k, n, r = case.directions, case.states, case.ranks
+    z = sample.leaves["z"].unflatten(2, (k, -1))
+    bare = z[..., : r + n].flatten(2)
+    ones = torch.cat([z[..., : r + n], torch.ones_like(z[..., :n])], dim=-1).flatten(2)
+    results = []
+    for columns, skip in ((bare, None), (ones, torch.zeros_like(sample.leaves["D_skip"]))):
+        leaves = {key: v.clone() for key, v in sample.leaves.items() if key not in ("z", "D_skip")}
+        leaves |= {"z": columns.clone()}
+        leaves = {key: v.requires_grad_() for key, v in leaves.items()}
+        y = directional_scan(**leaves, D_skip=skip, **sample.tables, backend=backend)
+        names = sorted(key for key in leaves if key != "z")
+        gradients = torch.autograd.grad(y, [leaves[key] for key in names], sample.upstream)
+        results.append([y, *gradients])
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match=r"z must be"):
+        directional_scan(**sample.leaves | {"z": bare[..., :-1]}, **sample.tables, backend=backend)
+
+
+@every_backend
+def test_one_state_without_readout_is_the_state(backend: str) -> None:
+    torch.manual_seed(0)
+    x, z = torch.randn(2, 6, 3), torch.randn(2, 6, 2)
+    weight, bias, A = torch.randn(1, 3, 1), torch.randn(1, 3), -torch.rand(1, 3, 1)
+    tables = torch.arange(6)[None, None], torch.arange(6)[None, None]
+    states = directional_scan(x, z, weight, bias, A, None, *tables, backend=backend)
+    h = torch.zeros(2, 3)
+    for t in range(6):
+        step = torch.nn.functional.softplus(z[:, t, :1] * weight[0, :, 0] + bias[0])
+        h = (step * A[0, :, 0]).exp() * h + step * z[:, t, 1:] * x[:, t]
+        torch.testing.assert_close(states[:, t], h, rtol=1e-4, atol=1e-5)

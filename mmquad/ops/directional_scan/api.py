@@ -17,7 +17,7 @@ def directional_scan(
     dt_weight: Tensor,
     dt_bias: Tensor,
     A: Tensor,
-    D_skip: Tensor,
+    D_skip: Tensor | None,
     order: Tensor,
     inverse: Tensor,
     window: Tensor | None = None,
@@ -54,11 +54,12 @@ def directional_scan(
 
     Args:
         x: Tokens, channels last, ``[B, L, D]``.
-        z: Projections, ``[B, L, K (R + 2 N)]``.
+        z: Projections, ``[B, L, K (R + 2 N)]``; or ``[B, L, K (R + N)]`` without C, which then
+            is 1: with one state, the states themselves are the result.
         dt_weight: From ranks to step sizes, ``[K, D, R]``.
         dt_bias: ``[K, D]``.
         A: ``[K, D, N]``, negative for a decaying state.
-        D_skip: ``[K, D]``.
+        D_skip: ``[K, D]``; None for a scan without it.
         order: Token read at each position, ``[1, K, P]`` or ``[2, K, L]``. Like the other tables
             int32, half the bytes to read, or int64, which each call converts.
         inverse: Position at which each token is read, ``[1, K, L]`` or ``[2, K, L]``.
@@ -92,6 +93,10 @@ def directional_scan(
         >>> directional_scan(x, z, dt_weight, bias, A, skip, order, inverse).shape
         torch.Size([2, 49, 8])
     """
+    if D_skip is None:
+        D_skip = torch.zeros_like(dt_bias)
+    if z.ndim == 3 and A.ndim == dt_weight.ndim == 3:
+        z = _with_readout(z, A.shape[0], A.shape[2], dt_weight.shape[2])
     tensors = {"z": z, "dt_weight": dt_weight, "dt_bias": dt_bias, "A": A, "D_skip": D_skip}
     _check(x, tensors, order, inverse, window, weight, initial_state)
     if out_dtype is not None and not out_dtype.is_floating_point:
@@ -107,6 +112,15 @@ def directional_scan(
     inputs = (x, z, dt_weight, dt_bias, A, D_skip, order, inverse, window, weight)
     options = (merge, name, save_states, initial_state, out_dtype)
     return run_directional_scan(*inputs, *options)[0]
+
+
+def _with_readout(z: Tensor, directions: int, states: int, ranks: int) -> Tensor:
+    """z with columns of C, which are 1 where it has none."""
+    if z.shape[2] != directions * (ranks + states):
+        return z
+    columns = z.unflatten(2, (directions, ranks + states))
+    ones = torch.ones_like(columns[..., :states])
+    return torch.cat([columns, ones], dim=-1).flatten(2)
 
 
 def _check(
