@@ -5,7 +5,8 @@ constant and says nothing, ``torch.func.grad`` and what is built on it refuse it
 ``torch.vmap`` warns that it is slow. Here tangents are refused, also by what ``torch.ops.mmquad``
 holds; ``vmap`` runs one sample after the other; and transforms of ``torch.func`` see a
 ``torch.autograd.Function`` around the op instead of the op, in the functions that
-:func:`differentiable` returns.
+:func:`differentiable` returns. Where nothing has to see the op, these run its body at once: the way
+through the dispatcher and ``register_autograd`` takes longer than many a small layer.
 """
 
 import functools
@@ -90,6 +91,13 @@ def differentiable(
     op.register_vmap(functools.partial(_one_sample_after_the_other, op))
     name = op._name
 
+    body = op._init_fn
+
+    class Eager(torch.autograd.Function):
+        @staticmethod
+        def forward(*args: Any) -> Any:
+            return body(*args)
+
     class Transformed(torch.autograd.Function):
         generate_vmap_rule = True
 
@@ -101,18 +109,61 @@ def differentiable(
         def jvp(ctx: Any, *tangents: Tensor | None) -> None:
             _refuse_forward_mode(name)
 
-    Transformed.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
-    Transformed.backward = staticmethod(backward)  # type: ignore[method-assign]
+    for function in (Eager, Transformed):
+        function.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
+        function.backward = staticmethod(backward)  # type: ignore[method-assign]
 
-    @functools.wraps(op._init_fn)
+    @functools.wraps(body)
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling():
             return op(*args)
+        if _nobody_watches() and all(map(_is_plain, args)):
+            differentiated = torch.is_grad_enabled() and any(map(_requires_grad, args))
+            return (Eager.apply if differentiated else body)(*args)
         if any(map(_has_tangent, args)):
             _refuse_forward_mode(name)
         return (Transformed.apply if torch._C._are_functorch_transforms_active() else op)(*args)
 
     return call
+
+
+def _nobody_watches() -> bool:
+    """Whether an op may be run without PyTorch's dispatcher, whose way costs more than many a small
+    layer: no mode, transform, trace, tangent or profile has to see it."""
+    return (
+        torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._len_torch_function_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_tracing_state() is None
+        and forward_ad._current_level < 0
+        and not torch.autograd._profiler_enabled()
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """A tensor of no other kind than most: not of a subclass that wants to see the op, not a batch,
+    not without data. Or no tensor at all."""
+    if not isinstance(value, Tensor):
+        return True
+    if type(value) not in (Tensor, torch.nn.Parameter):
+        return False
+    return torch._C._dispatch_keys(value).raw_repr() in _plain_keys(value.device.type)
+
+
+@functools.cache
+def _plain_keys(device_type: str) -> frozenset[int]:
+    if device_type == "meta":
+        return frozenset()
+    keys = []
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            tensor = torch.empty(0, device=device_type)
+            keys.append(torch._C._dispatch_keys(tensor).raw_repr())
+    return frozenset(keys)
+
+
+def _requires_grad(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:
