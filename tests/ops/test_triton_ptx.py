@@ -1,7 +1,7 @@
 """What Triton's compiler makes of the kernels, run on the host instruction by instruction.
 
 Beyond test_triton_interpreter.py: the code for compute capability 9.0 as it is compiled, and every
-access to memory checked (ptx_memory.py): out of bounds, misaligned, or racing with another thread
+access to memory checked: out of bounds, misaligned, or racing with another thread
 or program. How ``ex2.approx`` rounds is a device's secret: here, to nearest.
 """
 
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ptx_arithmetic import exp2_rounded
-from ptx_machine import Launch
-from ptx_memory import Memory
-from ptx_program import Kernel, parse
 
 from benchmarks import scan_accuracy
+from benchmarks.ptx.arithmetic import exp2_rounded
+from benchmarks.ptx.machine import Launch
+from benchmarks.ptx.memory import Memory
+from benchmarks.ptx.program import Kernel, parse
 from benchmarks.scan_accuracy import LIMITS, Point, Result, check_point
 from benchmarks.triton_variants import handing_over
 from mmquad.ops.triton import interpreting
