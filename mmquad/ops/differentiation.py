@@ -117,7 +117,7 @@ def differentiable(
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling():
             return op(*args)
-        if _nobody_watches() and all(map(_is_plain, args)):
+        if _nobody_watches() and _are_plain(args):
             differentiated = torch.is_grad_enabled() and any(map(_requires_grad, args))
             return (Eager.apply if differentiated else body)(*args)
         if any(map(_has_tangent, args)):
@@ -140,14 +140,22 @@ def _nobody_watches() -> bool:
     )
 
 
-def _is_plain(value: Any) -> bool:
-    """A tensor of no other kind than most: not of a subclass that wants to see the op, not a batch,
-    not without data. Or no tensor at all."""
-    if not isinstance(value, Tensor):
-        return True
-    if type(value) not in (Tensor, torch.nn.Parameter):
-        return False
-    return torch._C._dispatch_keys(value).raw_repr() in _plain_keys(value.device.type)
+_met: set[int] = set()  # sets of keys, of plain tensors; each names its kind of device
+
+
+def _are_plain(values: tuple[Any, ...]) -> bool:
+    """Whether tensors are of no other kind than most: not of a subclass that wants to see the op,
+    not batches, not without data."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if type(value) not in (Tensor, torch.nn.Parameter):
+                return False
+            keys = torch._C._dispatch_keys(value).raw_repr()
+            if keys not in _met:
+                if keys not in _plain_keys(value.device.type):
+                    return False
+                _met.add(keys)
+    return True
 
 
 @functools.cache
