@@ -52,6 +52,7 @@ MAY_IMPORT_OF_OURS = {
         "publishing",
         "releases",
     ),
+    "__main__": ("cli",),
 }
 # What the lower parts may import of others; the rest may use the host libraries.
 MAY_IMPORT_OF_OTHERS = {

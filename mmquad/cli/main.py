@@ -13,7 +13,7 @@ from mmquad.cli.completion import SHELLS, completion_script
 
 __all__ = ["command_parser", "commands", "main", "run_script"]
 
-_FRAME = {"__init__", "__main__", "completion", "main"}
+_FRAME = {"__init__", "completion", "main"}
 
 
 def commands() -> dict[str, str]:

@@ -103,6 +103,11 @@ def run_tool(
     everything, some = options.pop("no_checks"), options.pop("skip_check")
     try:
         switch_off(CHECKS if everything else some)
+        if processes and processes > 1 and options["launcher"] != "none":
+            raise SetupError(
+                f"--gpus {processes} starts the processes itself, but --launcher "
+                f"{options['launcher']} says that they are started already: give one of the two."
+            )
         # What can be found wrong is found here, once, before there are several processes.
         planned = plan(**options)
         if check:

@@ -10,27 +10,19 @@ import torch
 
 __all__ = ["launch_command", "start_processes", "threads_for"]
 
-_OPTION = "--gpus"
-
 
 def launch_command(name: str, given: Sequence[str], processes: int) -> list[str]:
     """The command that torch's launcher takes.
 
     Args:
         name: Of the command of this package.
-        given: Words of its command line; the number of processes in it is left out.
+        given: Words of its command line, the number of processes among them.
         processes: How many.
     """
-    words, rest = list(given), []
-    while words:
-        word = words.pop(0)
-        if word == _OPTION:
-            words.pop(0)
-        elif not word.startswith(f"{_OPTION}="):
-            rest.append(word)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launcher += ["--local_addr=127.0.0.1", f"--nproc_per_node={processes}"]
-    return [*launcher, "-m", "mmquad.cli", name, *rest, "--launcher", "pytorch"]
+    # The last word counts: none of the processes starts others, however `--gpus` was abbreviated.
+    return [*launcher, "-m", "mmquad", name, *given, "--gpus", "1", "--launcher", "pytorch"]
 
 
 def threads_for(processes: int, environment: Mapping[str, str]) -> dict[str, str]:

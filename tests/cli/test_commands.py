@@ -105,13 +105,37 @@ def test_several_processes():
     command = launch_command("train", given, 2)
     assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
     assert "--nproc_per_node=2" in command
-    after = command[command.index("mmquad.cli") + 1 :]
-    assert after == ["train", "c.py", "--amp", "--cfg-options", "a=1", "--launcher", "pytorch"]
-    assert launch_command("test", ["c.py", "--gpus=4", "w.pth"], 4)[-4:-2] == ["c.py", "w.pth"]
+    name, *words = command[command.index("mmquad") + 1 :]
+    assert name == "train"
+    args = command_parser(name).parse_args(words)
+    assert (args.config, args.amp, args.cfg_options) == ("c.py", True, {"a": 1})
+    assert (args.gpus, args.launcher) == (1, "pytorch")
     assert threads_for(2, {"OMP_NUM_THREADS": "3"}) == {}
     assert set(threads_for(10**6, {}).values()) <= {"1"}
     with pytest.raises(SystemExit):
         command_parser("train").parse_args(["c.py", "--gpus", "0"])
+
+
+@pytest.mark.parametrize("asked", [["--gpus", "2"], ["--gpus=2"], ["--gpu", "2"], ["--g=2"]])
+def test_started_processes_start_no_others(asked: list[str]):
+    """argparse takes what is left of an option, so the parsed number counts, not the word."""
+    assert command_parser("train").parse_args(["c.py", *asked]).gpus == 2
+    command = launch_command("train", ["c.py", *asked], 2)
+    words = command[command.index("train") + 1 :]
+    assert command_parser("train").parse_args(words).gpus == 1
+
+
+def test_processes_that_a_launcher_started_already():
+    with pytest.raises(
+        SystemExit, match="--gpus 2 starts the processes itself, but --launcher mpi"
+    ):
+        main(["train", "quadmamba-demo_shapes", "--gpu", "2", "--launcher", "mpi"])
+
+
+def test_the_package_is_the_command():
+    command = [sys.executable, "-m", "mmquad", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == f"mmquad {__version__}\n"
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -1,4 +1,4 @@
-"""``python -m mmquad.cli``: the same as ``mmquad``."""
+"""``python -m mmquad``: the same as ``mmquad``."""
 
 from mmquad.cli.main import main
 
