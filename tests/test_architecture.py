@@ -40,6 +40,7 @@ MAY_IMPORT_OF_OURS = {
     "inference": ("engine", "checks", "analysis", "checkpoints", "compat", "errors"),
     "export": ("ops", "scans", "layers", "backbones"),
     "publishing": ("backbones", "checkpoints", "compat", "engine", "inference", "errors"),
+    "own_data": ("checks", "engine", "errors"),
     "cli": (
         "analysis",
         "checkpoints",
@@ -49,6 +50,7 @@ MAY_IMPORT_OF_OURS = {
         "export",
         "inference",
         "info",
+        "own_data",
         "publishing",
         "releases",
     ),
