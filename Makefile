@@ -2,6 +2,7 @@
 #
 #   PYTHON=    interpreter to build with (default: the first of python3.11, 3.12, 3.10, python3)
 #   TORCH=     another torch than the pinned one, e.g. TORCH=2.8.0
+#   TORCH_INDEX=  where torch comes from: an index without CUDA, or a folder of wheels
 #   FLAVOUR=   onedl (default: the maintained OpenMMLab forks) or openmmlab (the originals)
 #   OPS=       mmcv's operators: torchvision (default), or compiled (about 15 minutes)
 #   TASK=      of the demo: detection (default), segmentation or classification
@@ -10,6 +11,7 @@
 
 PYTHON  ?=
 TORCH   ?=
+TORCH_INDEX ?=
 FLAVOUR ?= onedl
 OPS     ?=
 ARGS    ?=
@@ -55,7 +57,8 @@ benchpeers: env  ## Time backbones beside Swin and ConvNeXt
 	@"$(VENV)/bin/python" -m benchmarks.benchmark_peers $(ARGS)
 
 env:  ## Create or update the environment
-	@$(SETUP) --flavour "$(FLAVOUR)" --python "$(PYTHON)" --torch "$(TORCH)" --ops "$(OPS)"
+	@$(SETUP) --flavour "$(FLAVOUR)" --python "$(PYTHON)" --torch "$(TORCH)" --ops "$(OPS)" \
+		--torch-index "$(TORCH_INDEX)"
 
 doctor: env  ## Print versions and what is wrong with them
 	@"$(VENV)/bin/python" -m mmquad.environment

@@ -75,6 +75,24 @@ def constraints_for(constraints: str, torch: str) -> str:
     return "\n".join([*lines, f"torch=={torch}", f"torchvision==0.{int(version[1]) + 15}.*", ""])
 
 
+def index_options(torch_index: str) -> list[str]:
+    """What makes pip take torch from TORCH_INDEX=, an index's address or a folder of wheels.
+
+    Its dependencies still come from the usual index: an index for torch has few of the pinned ones.
+
+    Raises:
+        SetupError: it is neither.
+    """
+    if re.match(r"(https?|file)://", torch_index):
+        return ["--no-deps", "--index-url", torch_index]
+    if Path(torch_index).is_dir():
+        return ["--no-deps", "--no-index", "--find-links", str(Path(torch_index).resolve())]
+    raise SetupError(
+        f"TORCH_INDEX={torch_index}: need the address of a package index (https://...) or a folder "
+        "with wheels of torch and torchvision."
+    )
+
+
 def project_tables(pyproject: str) -> str:
     """The parts of pyproject.toml that decide what is installed: build system and project."""
     tables = re.split(r"^(?=\[)", pyproject, flags=re.MULTILINE)
@@ -93,6 +111,7 @@ def wanted_stamp(
     torch: str,
     operators: str,
     previous: dict[str, str] | None,
+    torch_index: str = "",
 ) -> dict[str, str]:
     """The stamp of the environment that is asked for.
 
@@ -103,12 +122,14 @@ def wanted_stamp(
         torch: TORCH= as given, or empty: an environment made with TORCH= keeps its torch.
         operators: OPS= as given, or empty for what is there, at first torchvision.
         previous: The stamp that is there.
+        torch_index: TORCH_INDEX= as given, or empty for the one the environment was made with.
     """
     constraints = (root / "requirements" / "constraints.txt").read_text()
     previous = previous or {}
     default = pinned(constraints, "torch")
     kept = previous.get("torch", "") if previous.get("torch_chosen") == "yes" else ""
     torch = torch or kept or default
+    index = torch_index or previous.get("torch_index", "")
     return {
         "flavour": flavour,
         "repository": str(root),
@@ -120,6 +141,8 @@ def wanted_stamp(
         "kernels": digest(kernel_sources(root)),
         "operators": operators or previous.get("operators", CHOICES[0]),
         "mmcv_ops": digest(operator_sources(root)),
+        # Left out where it was never set: environments made before it existed stay up to date.
+        **({"torch_index": index} if index else {}),
     }
 
 
@@ -218,7 +241,12 @@ def build(
     env.constraints.write_text(constraints_for(constraints, wanted["torch"]))
     install = env.pip("install", "--progress-bar", "off", "-c", str(env.constraints))
     env.step("build tools", [*install, *BUILD_PACKAGES])
-    env.step(f"torch {wanted['torch']}, about 3 GB", [*install, "torch", "torchvision", "numpy"])
+    index = wanted.get("torch_index", "")
+    if index:
+        title = f"torch {wanted['torch']} from {index}"
+        env.step(title, [*install, *index_options(index), "torch", "torchvision"])
+    size = "its dependencies" if index else "about 3 GB"
+    env.step(f"torch {wanted['torch']}, {size}", [*install, "torch", "torchvision", "numpy"])
     torch = find_torch(env)
     mmcv = (MMCV[flavour], pinned(constraints, MMCV[flavour]))
     if wanted["operators"] == "compiled":
@@ -231,21 +259,26 @@ def build(
     env.step("check", [str(env.python), "-m", "mmquad.environment"])
 
 
-def set_up(root: Path, flavour: str, python: str, torch: str, operators: str) -> None:
+def set_up(
+    root: Path, flavour: str, python: str, torch: str, operators: str, torch_index: str = ""
+) -> None:
     """Bring the environment of `flavour` to what is asked for."""
     start = time.monotonic()
     folder = root / FOLDERS[flavour]
     interpreter = choose_interpreter(python) if python else None
     minor = interpreter.minor if interpreter else ""
+    if torch_index:
+        index_options(torch_index)
     previous = read_stamp(folder)
-    if previous and previous == wanted_stamp(root, flavour, minor, torch, operators, previous):
+    asked = (torch, operators)
+    if previous and previous == wanted_stamp(root, flavour, minor, *asked, previous, torch_index):
         return
     with locked(root, folder) as lock:
         previous = read_stamp(folder)
         interpreter = interpreter or choose_interpreter("")
         # An environment that is there keeps its Python unless PYTHON= asks for another.
         minor = minor or (previous or {}).get("python", interpreter.minor)
-        wanted = wanted_stamp(root, flavour, minor, torch, operators, previous)
+        wanted = wanted_stamp(root, flavour, minor, *asked, previous, torch_index)
         constraints_for((root / "requirements" / "constraints.txt").read_text(), wanted["torch"])
         action, reason = plan(folder, previous, wanted)
         if action == "nothing":
@@ -261,7 +294,10 @@ def set_up(root: Path, flavour: str, python: str, torch: str, operators: str) ->
         else:
             interpreter = choose_interpreter(str(folder / "bin" / "python"))
             (folder / "stamp.json").unlink()
-        given = (("PYTHON", python), ("TORCH", torch), ("OPS", operators))
+        given = (
+            *(("PYTHON", python), ("TORCH", torch)),
+            *(("OPS", operators), ("TORCH_INDEX", torch_index)),
+        )
         choices = "".join(f" {name}={value}" for name, value in given if value)
         env = Environment(folder, root, f"make env FLAVOUR={flavour}{choices}", lock)
         build(env, wanted, interpreter, scratch)
@@ -286,6 +322,7 @@ def main() -> int:
     parser.add_argument("--python", default="", help="interpreter to build with")
     parser.add_argument("--torch", default="", help="torch version, e.g. 2.8.0")
     parser.add_argument("--ops", default="", help="torchvision or compiled: mmcv's operators")
+    parser.add_argument("--torch-index", default="", help="index or folder torch comes from")
     parser.add_argument("--clean", action="store_true", help="remove the environments")
     arguments = parser.parse_args()
     # An ended terminal session or `kill` must end the running pip too, as Ctrl-C does.
@@ -298,7 +335,10 @@ def main() -> int:
         if arguments.clean:
             clean(ROOT)
         else:
-            set_up(ROOT, arguments.flavour, arguments.python, arguments.torch, arguments.ops)
+            set_up(
+                *(ROOT, arguments.flavour, arguments.python, arguments.torch, arguments.ops),
+                arguments.torch_index,
+            )
     except SetupError as error:
         print(f"\nSet-up stopped.\n{error}", file=sys.stderr)
         return 1

@@ -144,6 +144,48 @@ def test_other_operators_update_and_are_kept(setup, repository):
     assert plan_again(setup, repository, operators="torchvision")[0] == "update"
 
 
+def test_torch_from_elsewhere_is_kept_and_makes_another_environment(setup, repository):
+    finished_environment(setup, repository)
+    folder = repository / ".venv"
+    before = setup.env.read_stamp(folder)
+    assert "torch_index" not in before
+    arguments = (repository, "onedl", "", "", "")
+    wanted = setup.env.wanted_stamp(*arguments, before, "https://index.example/cpu")
+    action, reason = setup.env.plan(folder, before, wanted)
+    assert action == "rebuild"
+    assert "torch_index None -> https://index.example/cpu" in reason
+    setup.env.write_stamp(folder, wanted)
+    assert plan_again(setup, repository)[0] == "nothing"
+    assert setup.env.wanted_stamp(*arguments, wanted) == wanted
+
+
+def test_torch_comes_from_an_index_or_a_folder(setup, tmp_path, monkeypatch):
+    (tmp_path / "wheels").mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = setup.env.index_options
+    assert options("https://a.example/cpu") == ["--no-deps", "--index-url", "https://a.example/cpu"]
+    assert options("wheels")[1:] == ["--no-index", "--find-links", str(tmp_path / "wheels")]
+    with pytest.raises(setup.checks.SetupError, match=r"TORCH_INDEX=cpu: need the address"):
+        options("cpu")
+
+
+@pytest.mark.parametrize("index", ["", "file:///wheels"])
+def test_only_torch_itself_comes_from_its_index(
+    setup, repository, environment, interpreter, monkeypatch, index
+):
+    environment.root, steps = repository, []
+    environment.step = lambda title, command, **_: steps.append(command)
+    for name in ("find_torch", "install_operators", "install_kernels"):
+        monkeypatch.setattr(setup.env, name, lambda *_: None)
+    wanted = setup.env.wanted_stamp(repository, "onedl", "3.11", "", "", None, index)
+    setup.env.build(environment, wanted, interpreter(), from_scratch=False)
+    torch = [command for command in steps if "torch" in command]
+    assert ["--index-url" in command for command in torch] == [True, False][not index :]
+    assert sum("--index-url" in command for command in steps) == bool(index)
+    assert torch[-1][-3:] == ["torch", "torchvision", "numpy"]
+    assert all(str(environment.constraints) in command for command in torch)
+
+
 def test_an_update_is_made_for_the_python_that_the_environment_has(
     setup, repository, interpreter, monkeypatch
 ):
