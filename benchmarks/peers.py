@@ -1,6 +1,7 @@
 """Backbones of this package beside those of others, on the same images in the same run."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from benchmarks.timing import compare
+from benchmarks.timing import measurements
 from mmquad import backbones
 from mmquad.analysis.controls import control_name
 from mmquad.compat import load_config
@@ -79,11 +80,15 @@ def measure_peers(
         size: Their height and width.
         repetitions: Timed calls of each.
         seconds: At most about this long, if that leaves three timed calls of each.
+
+    Returns:
+        NaN for those that raise.
     """
     image = torch.randn(batch, 3, size, size)
     calls = {name: _call(build(name), image, mode) for name in names}
-    timings = compare(calls, repetitions, torch.device("cpu"), seconds)
-    return {name: timing.median for name, timing in timings.items()}
+    # What a compiler cannot do with one of them must not end the run.
+    rows = measurements(calls, repetitions, torch.device("cpu"), seconds)
+    return {name: row.get("median_ms", math.nan) for name, row in rows.items()}
 
 
 def _call(model: nn.Module, image: Tensor, mode: str) -> Callable[[], object]:
@@ -121,11 +126,14 @@ def peers_table(results: dict[tuple[str, int], dict[str, float]]) -> str:
     names = list(next(iter(results.values())))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name in names:
-        cells = [
-            f"{times[name]:.0f} ms"
-            if name == BASELINE
-            else f"{times[name] / times[BASELINE]:.2f} ({times[name]:.0f} ms)"
-            for times in results.values()
-        ]
+        cells = [_cell(times[name], times[BASELINE], name) for times in results.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cell(time: float, baseline: float, name: str) -> str:
+    if math.isnan(time):
+        return "fails"
+    if name == BASELINE or math.isnan(baseline):
+        return f"{time:.0f} ms"
+    return f"{time / baseline:.2f} ({time:.0f} ms)"

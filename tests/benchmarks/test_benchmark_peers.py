@@ -1,16 +1,32 @@
 """The benchmark beside other people's backbones."""
 
 import json
+import math
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.peers import BASELINE, MODES, PEERS, build, measure_peers, peers_table
-from mmquad.backbones import QuadMamba
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        return (self.conv(image),)
+
+
+class Failing(Small):
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        raise RuntimeError("as compilers do")
+
 
 TOOL = Path(__file__).parents[2] / "benchmarks/benchmark_peers.py"
 
@@ -26,20 +42,21 @@ def test_names():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_runs(mode: str, monkeypatch: pytest.MonkeyPatch):
-    tiny = {"dim": 8, "depths": (1, 1), "ssm_ratio": 1}
-    monkeypatch.setattr(peers, "build", lambda name: QuadMamba(tiny))
-    times = measure_peers(["one", "other"], mode, 1, 32, 1)
-    assert set(times) == {"one", "other"}
-    assert all(0 < t < 60_000 for t in times.values())
+    monkeypatch.setattr(peers, "build", lambda name: Failing() if name == "fails" else Small())
+    times = measure_peers(["one", "fails", "other"], mode, 1, 32, 1)
+    assert set(times) == {"one", "fails", "other"}
+    assert math.isnan(times["fails"])
+    assert all(0 < times[name] < 60_000 for name in ("one", "other"))
 
 
 def test_table_and_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    results = {("float32", 1): {"Swin-T": 100.0, "QuadMamba tiny": 50.0}}
+    results = {("float32", 1): {"Swin-T": 100.0, "QuadMamba tiny": 50.0, "Vim tiny": math.nan}}
     assert peers_table(results).splitlines() == [
         "| | float32, B = 1 |",
         "|---|---|",
         "| Swin-T | 100 ms |",
         "| QuadMamba tiny | 0.50 (50 ms) |",
+        "| Vim tiny | fails |",
     ]
     monkeypatch.setattr(peers, "measure_peers", lambda *_: {"Swin-T": 100.0, "Vim tiny": 20.0})
     arguments = ["--output", str(tmp_path), "--batches", "2", "--modes", "float32"]
